@@ -1,0 +1,49 @@
+# Two commands are enough: `make demo` and `make test`. Each makes what is missing, then does its job.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+# uv is taken from PATH, else installed into a folder of this checkout; nothing outside it is touched.
+UV := $(shell command -v uv 2>/dev/null || echo .venv-uv/bin/uv)
+RUN := "$(UV)" run --frozen --quiet
+# On two cores two workers; the journeys start whole houses and share them.
+WORKERS ?= auto
+
+.PHONY: help demo serve test check bench bench-burst bench-hang clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv-uv/bin/uv:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/.ready: uv.lock pyproject.toml | $(if $(findstring .venv-uv,$(UV)),.venv-uv/bin/uv)
+	"$(UV)" sync --frozen --quiet
+	@touch .venv/.ready
+
+demo: .venv/.ready ## See it work: real events in, messages out, the ledger verified (unattended, about a minute)
+	$(RUN) ordernotify demo
+
+serve: .venv/.ready ## Run everything on this machine; Ctrl-C stops it
+	$(RUN) ordernotify serve
+
+test: .venv/.ready ## Run every test: unit, integration, journeys, house
+	$(RUN) pytest -n $(WORKERS) --dist loadgroup
+
+check: .venv/.ready ## Lint, format, types, imports
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+
+bench: bench-hang bench-burst ## Measure the promises of the design
+
+bench-burst: .venv/.ready ## 10,000 events to one platform, against a bare loop of the same client
+	$(RUN) python -m benchmarks.burst
+
+bench-hang: .venv/.ready ## One platform hangs on every call; what do the others feel?
+	$(RUN) python -m benchmarks.hang
+
+clean: ## Remove what the commands above made
+	rm -rf .venv .venv-uv .ordernotify .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,191 @@
+"""A burst of 10,000 events to one platform, everything on this machine, beside a bare loop of the same client.
+
+Prints deliveries per second, the ratio to the bare loop, the CPU of each process per delivery, and the resident
+memory of web and worker afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import asyncpg
+import httpx
+
+from ordernotify.clock import now
+from ordernotify.house import House
+from ordernotify.platforms._base import Call
+from ordernotify.settings import Settings
+from ordernotify.store.setup import plain
+from ordernotify.supervisor import free_port, wait_http
+from ordernotify.wire import Wire
+
+EVENTS = 10_000
+PER_POST = 500
+CONNECTIONS = 64
+KEY = "bench"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Run the bench and print its figures as JSON."""
+    port = free_port(8499)
+    stub = subprocess.Popen([sys.executable, "-m", "benchmarks.stub", str(port)])
+    folder = Path(tempfile.mkdtemp(prefix="ordernotify-bench-"))
+    house = House(
+        Settings(state_dir=folder, api_keys=KEY),
+        say=lambda text: print(text, file=sys.stderr),
+        extra_environment={
+            "ORDERNOTIFY_API_KEYS": KEY,
+            "ORDERNOTIFY_TWILIO_BASE_URL": f"http://127.0.0.1:{port}",
+            "ORDERNOTIFY_TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+            "ORDERNOTIFY_TWILIO_AUTH_TOKEN": "bench",
+            "ORDERNOTIFY_TWILIO_FROM_NUMBER": "+12025550100",
+            "ORDERNOTIFY_HTTP_CONNECTIONS": str(CONNECTIONS),
+        },
+    )
+    try:
+        wait_http(f"http://127.0.0.1:{port}/count", 10)
+        house.start()
+        bare = asyncio.run(_bare(port))
+        result = asyncio.run(_burst(house, port, stub.pid))
+        result["bare_per_s"] = round(bare)
+        result["ratio_to_bare"] = round(result["deliveries_per_s"] / bare, 2)
+        print(json.dumps(result, indent=2))
+    finally:
+        house.stop()
+        house.forget()
+        shutil.rmtree(folder, ignore_errors=True)
+        stub.terminate()
+        stub.wait()
+
+
+async def _bare(port: int) -> float:
+    """Return requests per second of the same client in a loop that does nothing else."""
+    url = f"http://127.0.0.1:{port}/2010-04-01/Accounts/AC/Messages.json"
+    body = b"To=%2B12025550123&From=%2B12025550100&Body=" + b"x" * 120
+    call = Call("POST", url, {"content-type": "application/x-www-form-urlencoded"}, body)
+    async with Wire(timeout_s=30, connections=CONNECTIONS) as wire:
+        left = iter(range(EVENTS))
+
+        async def one() -> None:
+            for _ in left:
+                await wire.call("bare", call)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+        return EVENTS / (time.perf_counter() - began)
+
+
+async def _burst(house: House, port: int, stub_pid: int) -> dict[str, object]:
+    async with httpx.AsyncClient(
+        base_url=house.addresses.web, headers={"x-api-key": KEY}, timeout=60, trust_env=False
+    ) as client:
+        await client.put("/api/v1/parts", json=[{"sku": "RAD-7"}])
+        await client.put(
+            "/api/v1/clients/acme",
+            json={
+                "name": "Acme",
+                "recipients": [
+                    {
+                        "id": "ann",
+                        "name": "Ann",
+                        "contacts": [
+                            {
+                                "key": "phone",
+                                "channel": "sms",
+                                "platform": "twilio",
+                                "address": "+12025550123",
+                                "verified": True,
+                                "consent": "granted",
+                            }
+                        ],
+                    }
+                ],
+            },
+        )
+        await client.post("/api/v1/events", json=_event("warm"))
+        await asyncio.sleep(3)
+        await client.post(f"http://127.0.0.1:{port}/reset")
+        pids = {**house.pids(), "stub": stub_pid}
+        before = {name: _cpu_s(pid) for name, pid in pids.items()}
+        groups = [
+            json.dumps([_event(str(n)) for n in range(first, first + PER_POST)])
+            for first in range(0, EVENTS, PER_POST)
+        ]
+        began = time.perf_counter()
+        for group in groups:
+            (await client.post("/api/v1/events", content=group)).raise_for_status()
+        accepted_s = time.perf_counter() - began
+        while int((await client.get(f"http://127.0.0.1:{port}/count")).text.split()[0]) < EVENTS:
+            if time.perf_counter() - began > 120:
+                break
+            await asyncio.sleep(0.05)
+        sent_s = time.perf_counter() - began
+        seen, distinct = (await client.get(f"http://127.0.0.1:{port}/count")).text.split()
+    connection = await asyncpg.connect(plain(house.urls.app))
+    while await connection.fetchval("SELECT count(*) FROM delivery WHERE status = 'sending'"):
+        await asyncio.sleep(0.1)
+    recorded_s = time.perf_counter() - began
+    await connection.close()
+    after = {name: _cpu_s(pid) for name, pid in pids.items()}
+    return {
+        "when": now().isoformat(timespec="seconds"),
+        "events": EVENTS,
+        "accepted_s": round(accepted_s, 2),
+        "all_sent_s": round(sent_s, 2),
+        "all_recorded_s": round(recorded_s, 2),
+        "deliveries_per_s": round(EVENTS / sent_s),
+        "requests_at_stub": int(seen),
+        "distinct_at_stub": int(distinct),
+        "cpu_ms_per_delivery": {name: round((after[name] - before[name]) * 1000 / EVENTS, 3) for name in pids},
+        "resident_mib": {name: _resident_mib(pids[name]) for name in ("web", "worker")},
+    }
+
+
+def _event(name: str) -> dict[str, object]:
+    return {
+        "id": f"e-{name}",
+        "order_id": f"SO-{name}",
+        "client": "acme",
+        "status": "received",
+        "label": "PUBLIC",
+        "occurred_at": "2026-01-01T00:00:00Z",
+    }
+
+
+def _cpu_s(pid: int) -> float:
+    """Return user and system seconds of a process and, for PostgreSQL, of its children."""
+    total = 0.0
+    for each in (pid, *_children(pid)):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()
+        except FileNotFoundError:
+            continue
+        total += (int(fields[11]) + int(fields[12])) / TICKS
+    return total
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _resident_mib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+if __name__ == "__main__":
+    main()

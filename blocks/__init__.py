@@ -1,0 +1,1 @@
+"""Prefect blocks: typed credentials and settings, one class per platform."""

@@ -1,0 +1,1 @@
+"""Promises about data, at the gate and after the fact."""

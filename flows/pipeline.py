@@ -1,0 +1,38 @@
+"""The pipeline that all triggers share: validate, plan, render, seal, deliver, record."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+from prefect.artifacts import create_table_artifact
+
+from tasks.stages import deliver, plan, record, render, route, seal, validate
+
+
+async def notify(batch_id: UUID) -> dict[str, int]:
+    """Take a batch from the inbox to recorded outcomes; returns counts. Repeating it repeats nothing done."""
+    await validate(batch_id)
+    await plan(batch_id)
+    await render(batch_id)
+    # Sign before send: a message leaves only when the record that authorizes it is signed.
+    await seal(batch_id)
+    platforms = await route(batch_id)
+    ended = await asyncio.gather(
+        *(
+            deliver.with_options(name=f"deliver {platform}")(batch_id, platform, return_state=True)
+            for platform in platforms
+        )
+    )
+    counts = await record(batch_id)
+    for state in ended:
+        # One platform's surprise must not keep the others from being recorded; it turns the run red after.
+        await state.aresult()
+    return counts
+
+
+async def show(counts: dict[str, int]) -> None:
+    """Leave the run's counts where people look at runs."""
+    await create_table_artifact(
+        key="deliveries", table=[{"what": name, "count": count} for name, count in sorted(counts.items())]
+    )

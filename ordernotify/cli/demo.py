@@ -1,0 +1,112 @@
+"""The demo: a whole house on loopback, fed with recorded real-format events, and a table of what came out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ordernotify.cli._console import err, fail, out, print_json, progress
+from ordernotify.cli._demo_input import API_KEY, HOUSE_SETTINGS, Cast, drive
+from ordernotify.cli._demo_result import collect
+from ordernotify.cli.ledger import public_key
+from ordernotify.house import House, HouseError
+from ordernotify.settings import settings
+from ordernotify.store.verifying import verify_ledger
+from ordernotify.supervisor import AlreadyRunningError
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Start a house and a sandbox of the vendors on loopback, send real-format events, show what happened."""
+    base = settings()
+    state = base.state_dir / "demo"
+    house_settings = base.model_copy(update={"state_dir": state, **HOUSE_SETTINGS, "api_keys": API_KEY})
+    say = progress(quiet=as_json)
+    house = House(
+        house_settings,
+        say=say,
+        with_sandbox=True,
+        extra_environment={
+            **Cast.environment(),
+            **{f"ORDERNOTIFY_{name}".upper(): value for name, value in HOUSE_SETTINGS.items()},
+            "ORDERNOTIFY_API_KEYS": API_KEY,
+        },
+    )
+    try:
+        house.forget()
+        house.start()
+    except (HouseError, AlreadyRunningError) as error:
+        fail(str(error))
+    try:
+        result = _run(house, say, quiet=as_json)
+        if as_json:
+            print_json(result)
+        else:
+            _print(result)
+        if keep:
+            err.print("running until Ctrl-C; the URLs are above")
+            house.run()
+    finally:
+        house.stop()
+        if not keep:
+            house.forget()
+    lost = result["deliveries"].get("lost", 0)
+    raise typer.Exit(0 if result["ledger"]["verified"] and not lost else 1)
+
+
+def _run(house: House, say: Any, *, quiet: bool) -> dict[str, Any]:
+    say("sending recorded events through signed webhooks")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=quiet) as bar:
+        driven = asyncio.run(drive(house.addresses, bar))
+    say("waiting for the last outcomes")
+    result = asyncio.run(collect(house.urls.reader, house.addresses, driven))
+    say("verifying the ledger")
+    report = verify_ledger(house.urls.reader, origin=house.settings.origin, vkeys=[public_key(house.settings)])
+    result["ledger"] = {"records": report.records, "checkpoints": report.checkpoints, "verified": report.ok}
+    return result
+
+
+def _print(result: dict[str, Any]) -> None:
+    table = Table(title="What was sent", title_justify="left")
+    for column in ("platform", "outcome", "deliveries"):
+        table.add_column(column)
+    for platform, outcomes in sorted(result["deliveries"].items()):
+        for outcome, number in sorted(outcomes.items()):
+            table.add_row(platform, outcome, str(number))
+    out.print(table)
+    if result["not_sent"]:
+        table = Table(title="What did not go out, and why", title_justify="left")
+        for column in ("platform", "outcome", "reason", "deliveries"):
+            table.add_column(column)
+        for row in result["not_sent"]:
+            table.add_row(row["platform"], row["status"], row["code"], str(row["count"]))
+        out.print(table)
+    held = Table(title="What was held back, and why", title_justify="left")
+    for column in ("platform", "reason", "rules", "deliveries"):
+        held.add_column(column)
+    for row in result["suppressed"]:
+        held.add_row(row["platform"], row["reason"], " ".join(row["rules"]), str(row["count"]))
+    out.print(held)
+    shown = Table(title="One government order, two channels", title_justify="left", show_lines=True)
+    for column in ("platform", "decision", "rules", "what the client reads"):
+        shown.add_column(column)
+    for row in result["government_example"]:
+        shown.add_row(row["platform"], row["verdict"], " ".join(row["rules"]), row["text"])
+    out.print(shown)
+    events, latency, ledger = result["events"], result["latency_ms"], result["ledger"]
+    out.print(
+        f"events: {events['accepted']} accepted, {events['duplicate']} redeliveries suppressed,"
+        f" {events['rejected']} refused, {events['quarantined']} quarantined"
+    )
+    out.print(f"webhook to platform: p50 {latency['p50']} ms, p99 {latency['p99']} ms")
+    state = "[green]verified[/green]" if ledger["verified"] else "[red]BROKEN[/red]"
+    out.print(f"ledger: {ledger['records']} records under {ledger['checkpoints']} signatures, {state}")
+    for name, url in result["urls"].items():
+        out.print(f"{name:8} {url}")

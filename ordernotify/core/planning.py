@@ -1,0 +1,136 @@
+"""Planning: who is told about an event, on which channels, with how much; or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from ordernotify.core.channels import Level
+from ordernotify.core.events import OrderEvent
+from ordernotify.core.ids import delivery_reference
+from ordernotify.core.policy import Decision, OrderFacts, TemplateFacts, Verdict, decide
+from ordernotify.core.recipients import ContactPoint, Recipient
+
+
+class SuppressionReason(StrEnum):
+    """Why a delivery is not made, besides a policy denial (whose rules say why)."""
+
+    POLICY = "policy"
+    NOT_CHOSEN = "not_chosen"  # the recipient did not choose this status on this contact
+    NOT_CONFIGURED = "platform_not_configured"
+    QUARANTINED = "quarantined"
+    OPTED_OUT = "opted_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A platform as a channel: its level in force and whether it may be used at all."""
+
+    level: Level
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One delivery to make: what was decided, and the key under which it exists once."""
+
+    reference: str
+    recipient: Recipient
+    contact: ContactPoint
+    template: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppressed:
+    """One delivery that is not made, with its reason and the rules that decided."""
+
+    recipient: Recipient
+    contact: ContactPoint
+    reason: SuppressionReason
+    rules: tuple[str, ...]
+
+
+NOTICE_TEMPLATE = "notice"
+CORRECTION_TEMPLATE = "correction"
+
+
+def plan(
+    event: OrderEvent,
+    *,
+    event_id: str,
+    order: OrderFacts,
+    recipients: Sequence[Recipient],
+    registry: Mapping[str, Registered],
+    template_facts: Callable[[str], TemplateFacts],
+    now: datetime,
+    resend: int = 0,
+) -> list[Planned | Suppressed]:
+    """Return every delivery and suppression of one event, in a fixed order; the same event gives the same keys.
+
+    ``registry`` holds the configured platforms. A recipient without an active contact has no row: there is
+    nothing that could have been done.
+    """
+    template = CORRECTION_TEMPLATE if event.correction else event.status.value
+    facts = template_facts(template)
+    return [
+        _settle(
+            event,
+            event_id=event_id,
+            order=order,
+            recipient=recipient,
+            contact=contact,
+            registered=registry.get(contact.platform),
+            template=template,
+            facts=facts,
+            now=now,
+            resend=resend,
+        )
+        for recipient in recipients
+        for contact in sorted(recipient.contacts, key=lambda point: (point.position, point.id))
+    ]
+
+
+def _settle(
+    event: OrderEvent,
+    *,
+    event_id: str,
+    order: OrderFacts,
+    recipient: Recipient,
+    contact: ContactPoint,
+    registered: Registered | None,
+    template: str,
+    facts: TemplateFacts,
+    now: datetime,
+    resend: int,
+) -> Planned | Suppressed:
+    if contact.statuses and event.status not in contact.statuses:
+        return Suppressed(recipient=recipient, contact=contact, reason=SuppressionReason.NOT_CHOSEN, rules=())
+    if registered is None:
+        return Suppressed(recipient=recipient, contact=contact, reason=SuppressionReason.NOT_CONFIGURED, rules=())
+    level = registered.level if contact.level is None else min(contact.level, registered.level)
+    decision = decide(
+        order=order,
+        channel_level=level if registered.enabled else Level.CX,
+        contact=contact,
+        recipient=recipient,
+        template=facts,
+        now=now,
+    )
+    if decision.verdict in {Verdict.DENY, Verdict.QUARANTINE}:
+        reason = (
+            SuppressionReason.QUARANTINED if decision.verdict is Verdict.QUARANTINE else SuppressionReason.POLICY
+        )
+        return Suppressed(recipient=recipient, contact=contact, reason=reason, rules=decision.rules)
+    notice = decision.verdict is Verdict.NOTICE_ONLY
+    return Planned(
+        # The key does not depend on the wording chosen: a change of policy between two plans of one event
+        # must not tell a person twice.
+        reference=delivery_reference(event_id=event_id, contact_id=contact.id, template=template, resend=resend),
+        recipient=recipient,
+        contact=contact,
+        template=NOTICE_TEMPLATE if notice else template,
+        decision=decision,
+    )

@@ -1,0 +1,57 @@
+"""Credentials of the platforms: from the environment, or from Prefect Blocks, whichever knows a platform."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import httpx
+import structlog
+from pydantic import ValidationError
+
+from ordernotify.platforms import PLATFORMS
+from ordernotify.platforms._base import PlatformSettings
+from ordernotify.settings import configured
+
+BLOCK_NAME = "ordernotify"
+_TIMEOUT_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+def block_slug(platform: str) -> str:
+    """Return the block type's slug of a platform, as ``blocks.platforms`` registers it."""
+    return f"ordernotify-{platform.replace('_', '-')}"
+
+
+async def load_credentials(*, blocks: bool = True) -> Mapping[str, PlatformSettings]:
+    """Return the settings of every configured platform; the environment has the first word.
+
+    With ``blocks``, Prefect's server is asked for the Block named ``ordernotify`` of every platform that the
+    environment does not configure. A Block that no longer fits is reported by name and left out; a server
+    that does not answer leaves what the environment says.
+    """
+    found: dict[str, PlatformSettings] = dict(configured())
+    api_url = os.environ.get("PREFECT_API_URL", "")
+    if not blocks or not api_url:
+        return found
+    # Read over Prefect's API rather than with its client, whose import alone takes seconds and 100 MB.
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    async with httpx.AsyncClient(auth=(user, password), timeout=_TIMEOUT_S, trust_env=False) as client:
+        for name, platform in PLATFORMS.items():
+            if name in found:
+                continue
+            address = f"{api_url}/block_types/slug/{block_slug(name)}/block_documents/name/{BLOCK_NAME}"
+            try:
+                answer = await client.get(address, params={"include_secrets": "true"})
+            except httpx.TransportError as error:
+                log.warning("blocks_unreadable", kind=type(error).__name__)
+                return found
+            if answer.status_code != httpx.codes.OK:
+                continue
+            try:
+                found[name] = platform.settings.model_validate(answer.json()["data"])
+            except ValidationError as error:
+                fields = sorted({str(entry["loc"][0]) for entry in error.errors() if entry["loc"]})
+                log.warning("block_unusable", platform=name, fields=fields)
+    return found

@@ -1,0 +1,233 @@
+"""Deliver: one run's fan-out to one platform; attempts written before calls, outcomes as answers come."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from ordernotify.clock import now
+from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Outcome, Rejected
+from ordernotify.core.retries import MAX_ATTEMPTS, next_attempt
+from ordernotify.lanes import Lane, LaneFullError
+from ordernotify.platforms import PLATFORMS
+from ordernotify.platforms._base import Context, Idempotency, Platform
+from ordernotify.runtime import Runtime
+from ordernotify.store import sending
+from ordernotify.store.database import DATABASE_AWAY
+from ordernotify.store.sending import ToSend, Tried
+from ordernotify.wire import UnansweredError
+
+# Attempts are written in groups of this size: what a crash leaves unknown is never more than a few of them.
+_GROUP = 32
+_PATIENCE_S = 5.0
+_DATABASE_WAITS_S = (0.1, 0.3, 1, 2, 3, 5, 5, 5, 10, 10, 10, 10)
+_ASK_AFTER = timedelta(seconds=3)
+_POSTPONED = timedelta(seconds=5)
+
+
+class Fanout:
+    """Sends what a run has for one platform; ``run`` returns when nothing is left for now."""
+
+    def __init__(
+        self, house: Runtime, platform: str, event_ids: Sequence[UUID], *, batch_id: UUID, corr: str
+    ) -> None:
+        self._house = house
+        self._batch_id = batch_id
+        self._platform: Platform = PLATFORMS[platform]
+        self._event_ids = event_ids
+        self._corr = corr
+        self._lane: Lane = house.lanes[platform]
+        self._ended: list[Tried] = []
+        self._recording: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+        self.tally: Counter[str] = Counter()
+
+    async def run(self) -> Counter[str]:
+        """Send every delivery that is due, then settle the doubtful ones; counts by outcome."""
+        ready = await sending.to_send(self._house.pool, self._event_ids, platform=self._platform.name, at=now())
+        waiting = deque(ready)
+        try:
+            while waiting and await self._next_group(waiting):
+                pass
+        finally:
+            # Also when this run is cancelled: answers on their way must still be written down.
+            await asyncio.shield(self._drain())
+        await self._settle_unknown()
+        return self.tally
+
+    async def _next_group(self, waiting: deque[UUID]) -> bool:
+        """Send the next few of ``waiting``; False when the rest must wait for another batch."""
+        if (resting := self._lane.resting_s()) > 0:
+            await self._postpone(timedelta(seconds=resting))
+            return False
+        try:
+            places = await self._lane.take(_GROUP, patience_s=_PATIENCE_S)
+        except LaneFullError:
+            await self._postpone(_POSTPONED)
+            return False
+        size = places if self._platform.batch == 1 else self._platform.batch
+        chosen = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+        needed = 0
+        try:
+            group = await sending.begin(
+                self._house.pool,
+                self._house.scribe,
+                chosen,
+                platform=self._platform.name,
+                batch_id=self._batch_id,
+                at=now(),
+            )
+            calls = self._into_calls(group)
+            needed = len(calls)
+        finally:
+            self._lane.trade(taken=places, needed=needed)
+        for members in calls:
+            task = asyncio.create_task(self._call(members))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+        return True
+
+    def _into_calls(self, group: Sequence[ToSend]) -> list[list[ToSend]]:
+        """Put the messages that may share a request together, at most ``batch`` of them."""
+        size, grouped = self._platform.batch, self._platform.group
+        if size == 1:
+            return [[attempt] for attempt in group]
+        settings = self._house.credentials[self._platform.name]
+        shelves: dict[str, list[ToSend]] = {}
+        for attempt in group:
+            key = grouped(attempt.message, settings) if grouped else ""
+            shelves.setdefault(key, []).append(attempt)
+        return [shelf[i : i + size] for shelf in shelves.values() for i in range(0, len(shelf), size)]
+
+    async def _call(self, members: Sequence[ToSend]) -> None:
+        try:
+            result = await self._house.wire.send(
+                self._platform,
+                [attempt.message for attempt in members],
+                self._house.context(self._platform.name),
+            )
+        finally:
+            self._lane.give_back(1)
+        ended_at = now()
+        for attempt, outcome in zip(members, result.outcomes, strict=True):
+            self._lane.note(outcome)
+            self._ended.append(self._tried(attempt, outcome, result.http_status, ended_at))
+        if self._recording is None or self._recording.done():
+            self._recording = asyncio.create_task(self._record())
+
+    def _tried(self, attempt: ToSend, outcome: Outcome, http_status: int, ended_at: datetime) -> Tried:
+        outcome = self._judged(attempt, outcome)
+        wait = None
+        if isinstance(outcome, Deferred):
+            wait = _ASK_AFTER.total_seconds() if outcome.ambiguous else outcome.retry_after_s
+        return Tried(
+            attempt,
+            outcome,
+            http_status,
+            ended_at,
+            next_attempt(ended_at=ended_at, number=attempt.number, retry_after_s=wait, noise=random.random()),
+        )
+
+    def _judged(self, attempt: ToSend, outcome: Outcome) -> Outcome:
+        """Return the outcome in the light of what the platform guarantees and of how often it was tried."""
+        harmless = self._platform.idempotency in {Idempotency.NATIVE, Idempotency.OVERWRITE}
+        if isinstance(outcome, Deferred) and outcome.ambiguous and harmless:
+            outcome = replace(outcome, ambiguous=False)
+        if isinstance(outcome, Deferred) and not outcome.ambiguous and attempt.number >= MAX_ATTEMPTS:
+            return Rejected(FailureKind.PERMANENT, "gave_up")
+        return outcome
+
+    async def _record(self) -> None:
+        """Write down what has ended; while one group is written the next one gathers."""
+        while self._ended:
+            tried, self._ended = self._ended, []
+            await self._record_surely(tried)
+            for entry in tried:
+                self.tally[sending.status_after(entry.outcome).value] += 1
+
+    async def _record_surely(self, tried: Sequence[Tried]) -> None:
+        """Write outcomes down, also through a restart of the database: they exist nowhere else."""
+        for wait_s in (*_DATABASE_WAITS_S, None):
+            try:
+                await sending.record_outcomes(
+                    self._house.pool,
+                    self._house.scribe,
+                    tried,
+                    platform=self._platform.name,
+                    corr=self._corr,
+                )
+            except DATABASE_AWAY:
+                if wait_s is None:
+                    raise
+                await asyncio.sleep(wait_s)
+            else:
+                return
+
+    async def _drain(self) -> None:
+        while self._calls:
+            await asyncio.wait(set(self._calls))
+        if self._recording is not None:
+            await self._recording
+        await self._record()
+
+    async def _postpone(self, wait: timedelta) -> None:
+        await sending.postpone(self._house.pool, self._event_ids, platform=self._platform.name, until=now() + wait)
+        self.tally["postponed"] += 1
+
+    async def _settle_unknown(self) -> None:
+        """Ask the platform about unanswered calls; where it cannot be asked, the house's policy decides."""
+        doubtful = await sending.unknown_of(
+            self._house.pool, self._event_ids, platform=self._platform.name, at=now(), limit=500
+        )
+        if not doubtful:
+            return
+        if self._platform.lookup is not None:
+            await asyncio.gather(*(self._ask(attempt) for attempt in doubtful))
+            await self._drain()
+            return
+        await sending.settle_unknown(
+            self._house.pool,
+            self._house.scribe,
+            [attempt.delivery_id for attempt in doubtful],
+            resend=self._house.settings.ambiguous == "at_least_once",
+            code="unanswered",
+            at=now(),
+        )
+
+    async def _ask(self, attempt: ToSend) -> None:
+        lookup = self._platform.lookup
+        if lookup is None:
+            return
+        try:
+            context = await self._house.wire.prepare(self._platform, self._house.context(self._platform.name))
+            if not isinstance(context, Context):
+                return
+            places = await self._lane.take(1, patience_s=_PATIENCE_S)
+            try:
+                answer = await self._house.wire.call(
+                    self._platform.name, lookup.build(attempt.message, context, attempt.started_at)
+                )
+            finally:
+                self._lane.give_back(places)
+        except (UnansweredError, LaneFullError):
+            await sending.postpone_unknown(self._house.pool, attempt.delivery_id, until=now() + _POSTPONED)
+            return
+        match lookup.read(answer, attempt.message):
+            case Accepted() as found:
+                self._ended.append(self._tried(attempt, found, answer.status, now()))
+            case Rejected(kind=FailureKind.PERMANENT):
+                await sending.settle_unknown(
+                    self._house.pool,
+                    self._house.scribe,
+                    [attempt.delivery_id],
+                    resend=True,
+                    code="not_found_at_platform",
+                    at=now(),
+                )
+            case _:
+                await sending.postpone_unknown(self._house.pool, attempt.delivery_id, until=now() + _POSTPONED)

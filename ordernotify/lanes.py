@@ -1,0 +1,88 @@
+"""Lanes: how many calls one platform may have on the wire, and when it is left alone for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Outcome, Rejected
+
+# So many failures in a row, with not one success between, open the breaker for so long.
+_FAILURES_TO_OPEN = 20
+_OPEN_S = 15.0
+
+
+class LaneFullError(Exception):
+    """No place on the wire became free in time: the platform is slow, its deliveries wait in the store."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One platform's places on the wire and its circuit breaker, shared by every run of this process.
+
+    ``closed_until`` is in the event loop's seconds. After it, one caller at a time may try; a success closes
+    the breaker, a failure opens it again.
+    """
+
+    capacity: int
+    busy: int = 0
+    failures: int = 0
+    closed_until: float = 0.0
+    _freed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def take(self, at_most: int, *, patience_s: float) -> int:
+        """Take places for up to ``at_most`` calls, waiting until at least one is free.
+
+        Raises LaneFullError after ``patience_s`` seconds without one.
+        """
+        deadline = asyncio.get_running_loop().time() + patience_s
+        while self.busy >= self._allowed():
+            self._freed.clear()
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise LaneFullError
+            try:
+                await asyncio.wait_for(self._freed.wait(), left)
+            except TimeoutError:
+                raise LaneFullError from None
+        taken = min(at_most, self._allowed() - self.busy)
+        self.busy += taken
+        return taken
+
+    def give_back(self, count: int) -> None:
+        """Give places back, and wake who waits."""
+        self.busy -= count
+        self._freed.set()
+
+    def trade(self, *, taken: int, needed: int) -> None:
+        """Exchange ``taken`` places for the ``needed`` ones; a group that shares requests needs fewer or more."""
+        self.give_back(taken - needed)
+
+    def resting_s(self) -> float:
+        """Return for how many seconds the platform should still be left alone (0: it may be called)."""
+        return max(0.0, self.closed_until - asyncio.get_running_loop().time())
+
+    def note(self, outcome: Outcome) -> None:
+        """Count an outcome towards the breaker."""
+        match outcome:
+            case Accepted() | Rejected() | Deferred(kind=FailureKind.RATE):
+                self.failures = 0
+                self.closed_until = 0.0
+            case Deferred():
+                self.failures += 1
+                if self.failures >= _FAILURES_TO_OPEN:
+                    self.closed_until = asyncio.get_running_loop().time() + _OPEN_S
+
+    def _allowed(self) -> int:
+        return 1 if self.failures >= _FAILURES_TO_OPEN else self.capacity
+
+
+class Lanes:
+    """The lane of every platform, made when it is first asked for."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._lanes: dict[str, Lane] = {}
+
+    def __getitem__(self, platform: str) -> Lane:
+        return self._lanes.setdefault(platform, Lane(self._capacity))

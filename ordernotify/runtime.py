@@ -1,0 +1,127 @@
+"""Process-wide resources of a worker, built once on first use: connections, words, wire, credentials, sealer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from ordernotify.clock import new_id, now
+from ordernotify.credentials import load_credentials
+from ordernotify.lanes import Lanes
+from ordernotify.platforms._base import Context, PlatformSettings
+from ordernotify.rendering import Library
+from ordernotify.settings import Settings, settings
+from ordernotify.store.audit import Scribe
+from ordernotify.store.database import Pool, connect
+from ordernotify.store.place import read_urls
+from ordernotify.store.sealer import Sealer, load_signer
+from ordernotify.wire import Wire
+
+# New credentials (a Block that somebody saved) are found after this long, without a restart.
+_CREDENTIALS_LAST = timedelta(seconds=30)
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What every task of this process works with."""
+
+    settings: Settings
+    pool: Pool
+    sealer: Sealer
+    scribe: Scribe
+    library: Library
+    wire: Wire
+    lanes: Lanes
+    owner: str
+    credentials: Mapping[str, PlatformSettings]
+    _read_at: float = 0.0
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def known(self) -> Mapping[str, PlatformSettings]:
+        """Return the configured platforms' settings, read anew when they may have changed."""
+        async with self._reading:
+            clock = asyncio.get_running_loop().time()
+            if clock - self._read_at > _CREDENTIALS_LAST.total_seconds():
+                self.credentials = await load_credentials(blocks=_prefect_is_known())
+                self._read_at = clock
+        return self.credentials
+
+    def context(self, name: str) -> Context:
+        """Return what the adapter of a configured platform may know besides the message."""
+        base = self.settings.public_url.rstrip("/")
+        return Context(
+            settings=self.credentials[name],
+            now=now(),
+            webhook_url=f"{base}/webhooks/{name}" if base else "",
+        )
+
+    async def close(self) -> None:
+        """Close every connection; whatever is in flight should have ended before."""
+        await self._stack.aclose()
+
+
+_current: Runtime | None = None
+_building: asyncio.Lock | None = None
+
+
+async def current() -> Runtime:
+    """Return this process's runtime, building it on first use."""
+    global _current, _building  # noqa: PLW0603 - one runtime a process is this module's whole purpose
+    if _current is not None:
+        return _current
+    _building = _building or asyncio.Lock()
+    async with _building:
+        if _current is None:
+            _current = await build()
+    return _current
+
+
+async def build(house: Settings | None = None) -> Runtime:
+    """Open a runtime: pools under the roles of the application and the sealer, templates, wire."""
+    chosen = house or settings()
+    urls = read_urls(chosen)
+    stack = AsyncExitStack()
+    pool = await connect(urls.app, size=16)
+    stack.push_async_callback(pool.close)
+    sealing = await connect(urls.sealer, size=2)
+    stack.push_async_callback(sealing.close)
+    key = chosen.signing_key_file or chosen.state_dir / "keys" / "ledger.key"
+    wire = await stack.enter_async_context(
+        Wire(timeout_s=chosen.http_timeout_s, connections=chosen.http_connections)
+    )
+    return Runtime(
+        settings=chosen,
+        pool=pool,
+        sealer=Sealer(
+            sealing,
+            load_signer(key, chosen.origin),
+            origin=chosen.origin,
+            mark=key.with_suffix(".mark"),
+        ),
+        scribe=Scribe("worker"),
+        library=Library.load(),
+        wire=wire,
+        lanes=Lanes(chosen.http_connections),
+        owner=f"{platform.node()}:{os.getpid()}:{new_id().hex[-8:]}",
+        credentials=await load_credentials(blocks=_prefect_is_known()),
+        _read_at=asyncio.get_running_loop().time(),
+        _stack=stack,
+    )
+
+
+async def close() -> None:
+    """Close this process's runtime, if one was built."""
+    global _current
+    if _current is not None:
+        house, _current = _current, None
+        await house.close()
+
+
+def _prefect_is_known() -> bool:
+    return bool(os.environ.get("PREFECT_API_URL"))

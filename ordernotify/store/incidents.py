@@ -1,0 +1,76 @@
+"""Incidents: what a person must look at, opened once for each cause and counted when it repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from ordernotify.clock import new_id
+from ordernotify.core.audit import AuditType
+from ordernotify.store.audit import Scribe, emit
+from ordernotify.store.database import Connection
+
+
+class IncidentKind(StrEnum):
+    """Why a person must look."""
+
+    QUARANTINED = "quarantined"  # an event that cannot be placed or may not be shown
+    UNKNOWN_STATUS = "unknown_status"  # a word that no table maps
+    IMPOSSIBLE_STATUS = "impossible_status"  # a status that cannot follow what is known
+    PLATFORM_STOPPED = "platform_stopped"  # our credentials or set-up at a platform
+    DELIVERY_FAILED = "delivery_failed"  # a message that will not arrive
+    DELIVERY_UNKNOWN = "delivery_unknown"  # nobody can say whether it left
+    CONTENT_STOPPED = "content_stopped"  # the content gate found what must not leave
+    LEDGER_STOPPED = "ledger_stopped"  # the ledger was cut: nothing is sent
+    RUN_FAILED = "run_failed"  # a flow run ended by surprise
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One cause for a person to look; (kind, subject) is open at most once."""
+
+    kind: IncidentKind
+    subject: str
+    code: str = ""
+    event_id: UUID | None = None
+    order_id: UUID | None = None
+    delivery_id: UUID | None = None
+
+
+async def open_incidents(
+    connection: Connection, scribe: Scribe, incidents: Sequence[Incident], *, at: datetime
+) -> None:
+    """Open incidents in the transaction of what caused them; one already open is counted up."""
+    if not incidents:
+        return
+    once = {(incident.kind, incident.subject): incident for incident in incidents}
+    rows = await connection.fetch(
+        "INSERT INTO incident (id, kind, subject, code, event_id, order_id, delivery_id, opened_at)"
+        " SELECT *, $8 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::uuid[],"
+        " $7::uuid[]) ON CONFLICT (kind, subject) WHERE closed_at IS NULL"
+        " DO UPDATE SET times = incident.times + 1, code = excluded.code RETURNING id, kind, code, times",
+        [new_id() for _ in once],
+        [incident.kind.value for incident in once.values()],
+        [incident.subject for incident in once.values()],
+        [incident.code for incident in once.values()],
+        [incident.event_id for incident in once.values()],
+        [incident.order_id for incident in once.values()],
+        [incident.delivery_id for incident in once.values()],
+        at,
+    )
+    await emit(
+        connection,
+        [
+            scribe.record(
+                AuditType.INCIDENT_OPENED,
+                object_=("incident", str(row["id"])),
+                stream=(str(row["id"]), row["times"]),
+                at=at,
+                outcome={"status": "failure", "kind": row["kind"], "code": row["code"]},
+            )
+            for row in rows
+        ],
+    )

@@ -1,0 +1,358 @@
+"""Orders: find the order an event speaks of, decide what the event means for it, and record both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from ordernotify.clock import new_id
+from ordernotify.core.audit import AuditType
+from ordernotify.core.events import Admission, OrderEvent, OrderState, OrderStatus, admit, advance
+from ordernotify.core.labels import Label, join
+from ordernotify.store.audit import Record, Scribe, emit
+from ordernotify.store.database import INBOX, Connection, Pool
+from ordernotify.store.inbox import EventState
+from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
+
+_STATE_AFTER = {
+    Admission.NEWS: EventState.ADMITTED,
+    Admission.SAME: EventState.NOTED,
+    Admission.STALE: EventState.NOTED,
+    Admission.REFUSED: EventState.NOTED,
+    Admission.UNKNOWN: EventState.NOTED,
+}
+_INCIDENT_AFTER = {
+    Admission.REFUSED: IncidentKind.IMPOSSIBLE_STATUS,
+    Admission.UNKNOWN: IncidentKind.UNKNOWN_STATUS,
+}
+
+
+@dataclass(slots=True)
+class _Order:
+    """An order under lock: what is known, and whether this transaction changed it."""
+
+    id: UUID
+    label: Label
+    categories: set[str]
+    ldc: set[str]
+    jurisdiction: str
+    contract_id: str
+    lines: list[Any]
+    refs: dict[str, Any]
+    version: int
+    state: OrderState | None
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    id: UUID
+    version: int
+    event: OrderEvent
+
+
+async def admit_events(pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *, at: datetime) -> Counter[str]:
+    """Take claimed events to their orders; returns how many were admitted, noted or quarantined.
+
+    Orders are locked in the order of their ids, so two runs with events of the same orders wait, never
+    deadlock. Events that are not in state ``claimed`` are left alone: a rerun repeats nothing.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(
+            "SELECT id, version, content FROM event WHERE id = ANY($1) AND state = 'claimed'"
+            " ORDER BY occurred_at, id FOR UPDATE",
+            event_ids,
+        )
+        if not rows:
+            return Counter()
+        arrived = [_Arrived(row["id"], row["version"], OrderEvent.from_dict(row["content"])) for row in rows]
+        return await _Admission(connection, scribe, at).run(arrived)
+
+
+class _Admission:
+    """One transaction that admits a group of events; every question is asked once for the whole group."""
+
+    def __init__(self, connection: Connection, scribe: Scribe, at: datetime) -> None:
+        self._connection = connection
+        self._scribe = scribe
+        self._at = at
+        self._records: list[Record] = []
+        self._changes: list[tuple[UUID, str, str, UUID | None]] = []
+        self._incidents: list[Incident] = []
+        self._aliases: list[tuple[str, str, UUID]] = []
+        self._counts: Counter[str] = Counter()
+
+    async def run(self, arrived: Sequence[_Arrived]) -> Counter[str]:
+        parts = await self._parts(arrived)
+        known, arrived = await self._held_back(arrived, parts)
+        orders = await self._locked(known)
+        for item in arrived:
+            self._admit(item, orders[known[item.id]], parts)
+        await self._write(orders)
+        return self._counts
+
+    async def _parts(self, arrived: Sequence[_Arrived]) -> dict[str, asyncpg.Record]:
+        skus = {line.sku for item in arrived for line in item.event.lines}
+        if not skus:
+            return {}
+        rows = await self._connection.fetch(
+            "SELECT sku, label, jurisdiction, categories FROM part WHERE sku = ANY($1)", list(skus)
+        )
+        return {row["sku"]: row for row in rows}
+
+    async def _held_back(
+        self, arrived: Sequence[_Arrived], parts: dict[str, asyncpg.Record]
+    ) -> tuple[dict[UUID, UUID], list[_Arrived]]:
+        """Quarantine what cannot be placed; return the order of every other event."""
+        aliases = await self._alias_ids(arrived)
+        clients = await self._client_ids(arrived)
+        placed: dict[UUID, UUID] = {}
+        fresh: dict[tuple[str, str], tuple[_Arrived, str]] = {}
+        waiting: dict[UUID, tuple[str, str]] = {}
+        for item in arrived:
+            event = item.event
+            if any(line.sku not in parts for line in event.lines):
+                self._quarantine(item, "sku_unknown")
+            elif event.thin:
+                self._quarantine(item, "thin_event")
+            elif (order_id := aliases.get((event.source, event.order_ref))) is not None:
+                placed[item.id] = order_id
+            elif not event.client_ref:
+                self._quarantine(item, "order_unknown")
+            elif (client_id := clients.get((event.source, event.client_ref))) is None:
+                self._quarantine(item, "client_unknown")
+            else:
+                key = (client_id, event.order_no or event.order_ref)
+                fresh.setdefault(key, (item, client_id))
+                waiting[item.id] = key
+        found = await self._found_or_made(fresh)
+        for item in arrived:
+            if item.id in waiting:
+                placed[item.id] = found[waiting[item.id]]
+                self._aliases.append((item.event.source, item.event.order_ref, placed[item.id]))
+        return placed, [item for item in arrived if item.id in placed]
+
+    async def _alias_ids(self, arrived: Iterable[_Arrived]) -> dict[tuple[str, str], UUID]:
+        keys = {(item.event.source, item.event.order_ref) for item in arrived}
+        rows = await self._connection.fetch(
+            "SELECT source, ref, order_id FROM order_alias JOIN unnest($1::text[], $2::text[])"
+            " AS wanted(source, ref) USING (source, ref)",
+            [source for source, _ in keys],
+            [ref for _, ref in keys],
+        )
+        return {(row["source"], row["ref"]): row["order_id"] for row in rows}
+
+    async def _client_ids(self, arrived: Iterable[_Arrived]) -> dict[tuple[str, str], str]:
+        keys = {(item.event.source, item.event.client_ref) for item in arrived if item.event.client_ref}
+        rows = await self._connection.fetch(
+            "SELECT wanted.source, wanted.ref, coalesce(a.client_id, c.id) AS client_id"
+            " FROM unnest($1::text[], $2::text[]) AS wanted(source, ref)"
+            " LEFT JOIN client_alias a ON a.source = wanted.source AND a.ref = wanted.ref"
+            " LEFT JOIN client c ON c.id = wanted.ref",
+            [source for source, _ in keys],
+            [ref for _, ref in keys],
+        )
+        return {(row["source"], row["ref"]): row["client_id"] for row in rows if row["client_id"]}
+
+    async def _found_or_made(
+        self, fresh: dict[tuple[str, str], tuple[_Arrived, str]]
+    ) -> dict[tuple[str, str], UUID]:
+        """Return the order of every (client, number), made as an empty shell where there is none."""
+        if not fresh:
+            return {}
+        keys = sorted(fresh)
+        await self._connection.execute(
+            "INSERT INTO orders (id, client_id, order_no, label, status, status_at)"
+            " SELECT *, 'internal', 'received', $4 FROM unnest($1::uuid[], $2::text[], $3::text[])"
+            " ON CONFLICT (client_id, order_no) DO NOTHING",
+            [new_id() for _ in keys],
+            [client for client, _ in keys],
+            [number for _, number in keys],
+            self._at,
+        )
+        rows = await self._connection.fetch(
+            "SELECT id, client_id, order_no FROM orders JOIN unnest($1::text[], $2::text[])"
+            " AS wanted(client_id, order_no) USING (client_id, order_no)",
+            [client for client, _ in keys],
+            [number for _, number in keys],
+        )
+        return {(row["client_id"], row["order_no"]): row["id"] for row in rows}
+
+    async def _locked(self, known: dict[UUID, UUID]) -> dict[UUID, _Order]:
+        contracts = {}
+        rows = await self._connection.fetch(
+            "SELECT * FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE", list(set(known.values()))
+        )
+        orders = {row["id"]: _read(row) for row in rows}
+        named = {order.contract_id for order in orders.values() if order.contract_id}
+        if named:
+            found = await self._connection.fetch("SELECT * FROM contract WHERE id = ANY($1)", list(named))
+            contracts = {row["id"]: row for row in found}
+        self._contracts = contracts
+        return orders
+
+    def _admit(self, item: _Arrived, order: _Order, parts: dict[str, asyncpg.Record]) -> None:
+        admission = admit(order.state, item.event)
+        if admission in {Admission.NEWS, Admission.SAME}:
+            order.state = advance(order.state, item.event)
+            order.version += 1
+            order.changed = True
+            _label(order, item.event, parts)
+        if (kind := _INCIDENT_AFTER.get(admission)) is not None:
+            self._incidents.append(Incident(kind, subject=str(item.id), event_id=item.id, order_id=order.id))
+        self._settle(item, _STATE_AFTER[admission], admission.value, order)
+
+    def _quarantine(self, item: _Arrived, reason: str) -> None:
+        self._incidents.append(
+            Incident(IncidentKind.QUARANTINED, subject=str(item.id), code=reason, event_id=item.id)
+        )
+        self._settle(item, EventState.QUARANTINED, reason, None)
+
+    def _settle(self, item: _Arrived, state: EventState, reason: str, order: _Order | None) -> None:
+        held = state is EventState.QUARANTINED
+        self._changes.append((item.id, state.value, reason, order.id if order else None))
+        self._counts[reason if held else state.value] += 1
+        outcome: dict[str, Any] = {"status": "failure" if held else "success", "code": reason}
+        if order is not None:
+            outcome |= {"order": str(order.id), "order_version": order.version}
+        self._records.append(
+            self._scribe.record(
+                AuditType.QUARANTINE_PLACED if held else AuditType.VALIDATE_PASSED,
+                object_=("event", str(item.id)),
+                stream=(str(item.id), item.version + 1),
+                at=self._at,
+                outcome=outcome,
+            )
+        )
+
+    async def _write(self, orders: dict[UUID, _Order]) -> None:
+        await self._write_orders([order for order in orders.values() if order.changed])
+        if self._aliases:
+            await self._connection.execute(
+                "INSERT INTO order_alias (source, ref, order_id)"
+                " SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[]) ON CONFLICT DO NOTHING",
+                *map(list, zip(*self._aliases, strict=True)),
+            )
+        await self._connection.execute(
+            "UPDATE event SET state = change.state, reason = change.reason, order_id = change.order_id,"
+            " version = version + 1"
+            " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) AS change(id, state, reason, order_id)"
+            " WHERE event.id = change.id",
+            *map(list, zip(*self._changes, strict=True)),
+        )
+        await open_incidents(self._connection, self._scribe, self._incidents, at=self._at)
+        await self._release_held()
+        await emit(self._connection, self._records)
+
+    async def _write_orders(self, changed: Sequence[_Order]) -> None:
+        if not changed:
+            return
+        states = [order.state for order in changed if order.state is not None]
+        await self._connection.execute(
+            "UPDATE orders SET status = c.status, status_at = c.status_at, carrier = c.carrier,"
+            " tracking_no = c.tracking_no, promised_date = c.promised_date, detail = c.detail,"
+            " label = c.label, jurisdiction = c.jurisdiction, contract_id = c.contract_id,"
+            " categories = string_to_array(c.categories, ' '), lines = c.lines::jsonb,"
+            " refs = c.refs::jsonb, version = c.version"
+            " FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],"
+            " $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],"
+            " $14::int[]) AS c(id, status, status_at, carrier, tracking_no, promised_date, detail, label,"
+            " jurisdiction, contract_id, categories, lines, refs, version) WHERE orders.id = c.id",
+            [order.id for order in changed],
+            [state.status.value for state in states],
+            [state.status_at for state in states],
+            [state.carrier for state in states],
+            [state.tracking_no for state in states],
+            [state.promised_date for state in states],
+            [state.detail for state in states],
+            [order.label.word for order in changed],
+            [order.jurisdiction for order in changed],
+            [order.contract_id for order in changed],
+            [" ".join(sorted(order.categories)) for order in changed],
+            [orjson.dumps(order.lines).decode() for order in changed],
+            [orjson.dumps(order.refs).decode() for order in changed],
+            [order.version for order in changed],
+        )
+
+    async def _release_held(self) -> None:
+        """Let go the events that came before their order: out of order is normal."""
+        if not self._aliases:
+            return
+        freed = await self._connection.fetch(
+            "UPDATE event SET state = 'waiting', reason = '', batch_id = NULL, version = version + 1"
+            " FROM unnest($1::text[], $2::text[]) AS made(source, ref)"
+            " WHERE event.state = 'quarantined' AND event.reason = 'order_unknown'"
+            " AND event.source = made.source AND event.content ->> 'order_ref' = made.ref"
+            " RETURNING event.id, event.version",
+            [source for source, *_ in self._aliases],
+            [ref for _, ref, _ in self._aliases],
+        )
+        if not freed:
+            return
+        await self._connection.execute("SELECT pg_notify($1, '')", INBOX)
+        await self._connection.execute(
+            "UPDATE incident SET closed_at = $2 WHERE kind = $3 AND subject = ANY($1) AND closed_at IS NULL",
+            [str(row["id"]) for row in freed],
+            self._at,
+            IncidentKind.QUARANTINED.value,
+        )
+        self._records.extend(
+            self._scribe.record(
+                AuditType.QUARANTINE_RELEASED,
+                object_=("event", str(row["id"])),
+                stream=(str(row["id"]), row["version"]),
+                at=self._at,
+                outcome={"status": "success", "code": "order_known"},
+            )
+            for row in freed
+        )
+
+
+def _label(order: _Order, event: OrderEvent, parts: dict[str, asyncpg.Record]) -> None:
+    """Raise the order's label by what the event says and what its parts are; nothing here lowers it."""
+    order.contract_id = event.contract_id or order.contract_id
+    order.refs |= event.refs
+    if event.lines:
+        order.lines = [[line.sku, line.quantity] for line in event.lines]
+    ordered = [parts[line.sku] for line in event.lines]
+    # The first word decides where the label starts; without one an order is company business.
+    told = [Label.read(event.label)] if event.label else [Label.INTERNAL]
+    before = [order.label] if order.version > 1 else []
+    by_contract = [Label.FCI] if order.contract_id else []
+    order.label = join([*before, *told, *by_contract, *(Label.read(part["label"]) for part in ordered)])
+    for part in ordered:
+        order.categories |= set(part["categories"])
+        if part["jurisdiction"] not in {"NONE", ""}:
+            order.jurisdiction = part["jurisdiction"]
+
+
+def _read(row: asyncpg.Record) -> _Order:
+    state = None
+    if row["version"]:
+        state = OrderState(
+            status=OrderStatus(row["status"]),
+            status_at=row["status_at"],
+            carrier=row["carrier"],
+            tracking_no=row["tracking_no"],
+            promised_date=row["promised_date"],
+            detail=row["detail"],
+        )
+    return _Order(
+        id=row["id"],
+        label=Label.read(row["label"]),
+        categories=set(row["categories"]),
+        ldc=set(row["ldc"]),
+        jurisdiction=row["jurisdiction"],
+        contract_id=row["contract_id"],
+        lines=row["lines"],
+        refs=row["refs"],
+        version=row["version"],
+        state=state,
+    )

@@ -1,0 +1,478 @@
+"""Sending: the attempt is written before the call, its outcome as the answer arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from ordernotify.core.audit import AuditType, Source
+from ordernotify.core.delivery import (
+    NEXT,
+    STOPS_PLATFORM,
+    Accepted,
+    Deferred,
+    DeliveryStatus,
+    FailureKind,
+    Message,
+    Outcome,
+    Rejected,
+)
+from ordernotify.store.audit import Record, Scribe, emit
+from ordernotify.store.database import Connection, Pool
+from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
+from ordernotify.store.wording import read_message
+
+
+@dataclass(frozen=True, slots=True)
+class ToSend:
+    """A delivery whose attempt is recorded: it may be called now, once."""
+
+    delivery_id: UUID
+    version: int
+    number: int
+    started_at: datetime
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How one attempt ended, and when to try again where it may be tried again."""
+
+    attempt: ToSend
+    outcome: Outcome
+    http_status: int
+    ended_at: datetime
+    next_attempt_at: datetime
+
+
+async def platforms_to_send(pool: Pool, event_ids: Sequence[UUID]) -> list[str]:
+    """Return the platforms with unfinished deliveries of ``event_ids``, none that is stopped."""
+    rows = await pool.fetch(
+        "SELECT DISTINCT d.platform FROM delivery d LEFT JOIN channel c ON c.platform = d.platform"
+        " WHERE d.event_id = ANY($1) AND d.status IN ('authorized', 'deferred', 'unknown', 'sending')"
+        " AND coalesce(c.stopped_code, '') = '' ORDER BY 1",
+        event_ids,
+    )
+    return [row["platform"] for row in rows]
+
+
+async def to_send(pool: Pool, event_ids: Sequence[UUID], *, platform: str, at: datetime) -> list[UUID]:
+    """Return the deliveries of a platform that may be sent now, in the order in which they were made."""
+    rows = await pool.fetch(
+        "SELECT id FROM delivery WHERE event_id = ANY($1) AND platform = $2"
+        " AND (status = 'authorized' OR (status = 'deferred' AND next_attempt_at <= $3)) ORDER BY id",
+        event_ids,
+        platform,
+        at,
+    )
+    return [row["id"] for row in rows]
+
+
+async def begin(
+    pool: Pool,
+    scribe: Scribe,
+    delivery_ids: Sequence[UUID],
+    *,
+    platform: str,
+    batch_id: UUID,
+    at: datetime,
+) -> list[ToSend]:
+    """Record the next attempts of deliveries and return them; what must not leave any more is ended instead.
+
+    Deliveries that somebody else took meanwhile are left out. What decides is asked here, when a
+    message is about to leave: newer news of its order, and a stop by its reader.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(
+            "SELECT d.id, d.version, d.attempts, m.body,"
+            " (o.status_at > d.event_at AND d.template <> 'correction' AND o.status <> e.status) AS overtaken,"
+            " EXISTS (SELECT 1 FROM opt_out x WHERE x.channel = d.channel AND x.address = d.address) AS stopped"
+            " FROM delivery d JOIN message m ON m.delivery_id = d.id JOIN orders o ON o.id = d.order_id"
+            " JOIN event e ON e.id = d.event_id"
+            " WHERE d.id = ANY($1) AND d.status IN ('authorized', 'deferred')"
+            " ORDER BY d.id FOR UPDATE OF d SKIP LOCKED",
+            delivery_ids,
+        )
+        if not rows:
+            return []
+        statuses = [_status_before_leaving(row["overtaken"], row["stopped"]) for row in rows]
+        await connection.execute(
+            "UPDATE delivery SET status = s.status, status_at = $3, version = version + 1, sender = $4,"
+            " attempts = attempts + (s.status = 'sending')::int"
+            " FROM unnest($1::uuid[], $2::text[]) AS s(id, status) WHERE delivery.id = s.id",
+            [row["id"] for row in rows],
+            [status.value for status in statuses],
+            at,
+            str(batch_id),
+        )
+        await emit(
+            connection,
+            [
+                scribe.record(
+                    _TYPE_BEFORE[status],
+                    object_=("delivery", str(row["id"])),
+                    stream=(str(row["id"]), row["version"] + 1),
+                    at=at,
+                    outcome={
+                        "status": "success",
+                        "platform": platform,
+                        "attempt": row["attempts"] + (status is DeliveryStatus.SENDING),
+                        "code": status.value,
+                    },
+                )
+                for row, status in zip(rows, statuses, strict=True)
+            ],
+        )
+    return [
+        ToSend(row["id"], row["version"] + 1, row["attempts"] + 1, at, read_message(row["body"]))
+        for row, status in zip(rows, statuses, strict=True)
+        if status is DeliveryStatus.SENDING
+    ]
+
+
+_TYPE_BEFORE = {
+    DeliveryStatus.SENDING: AuditType.DELIVERY_ATTEMPTED,
+    DeliveryStatus.SUPERSEDED: AuditType.DELIVERY_SUPERSEDED,
+    DeliveryStatus.SUPPRESSED: AuditType.DELIVERY_SUPPRESSED,
+}
+
+
+def _status_before_leaving(overtaken: bool, stopped: bool) -> DeliveryStatus:  # noqa: FBT001 - two columns of one row
+    if stopped:
+        return DeliveryStatus.SUPPRESSED
+    return DeliveryStatus.SUPERSEDED if overtaken else DeliveryStatus.SENDING
+
+
+def status_after(outcome: Outcome) -> DeliveryStatus:
+    """Return where an outcome leaves a delivery.
+
+    A refusal of our own set-up does not burn the message: it waits until the platform works again.
+    """
+    match outcome:
+        case Accepted():
+            return DeliveryStatus.SENT
+        case Deferred(ambiguous=True):
+            return DeliveryStatus.UNKNOWN
+        case Deferred():
+            return DeliveryStatus.DEFERRED
+        case Rejected(kind=kind) if kind in STOPS_PLATFORM:
+            return DeliveryStatus.DEFERRED
+        case Rejected():
+            return DeliveryStatus.REJECTED
+
+
+_TYPE_AFTER = {
+    DeliveryStatus.SENT: AuditType.DELIVERY_SENT,
+    DeliveryStatus.UNKNOWN: AuditType.DELIVERY_UNKNOWN,
+    DeliveryStatus.DEFERRED: AuditType.DELIVERY_DEFERRED,
+    DeliveryStatus.REJECTED: AuditType.DELIVERY_FAILED,
+    DeliveryStatus.FAILED: AuditType.DELIVERY_FAILED,
+}
+
+
+async def record_outcomes(pool: Pool, scribe: Scribe, tried: Sequence[Tried], *, platform: str, corr: str) -> None:
+    """Store how attempts ended; an outcome that comes after its delivery moved on changes nothing."""
+    async with pool.acquire() as connection, connection.transaction():
+        held = await connection.fetch(
+            "SELECT id, status, version, event_id, order_id, address, channel FROM delivery"
+            " WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+            [entry.attempt.delivery_id for entry in tried],
+        )
+        rows = {row["id"]: row for row in held}
+        moved = [
+            (entry, status_after(entry.outcome), rows[entry.attempt.delivery_id])
+            for entry in tried
+            if status_after(entry.outcome) in NEXT[DeliveryStatus(rows[entry.attempt.delivery_id]["status"])]
+        ]
+        await connection.execute(
+            "UPDATE delivery SET status = t.status, status_at = t.at, version = version + 1, code = t.code,"
+            " provider_ref = CASE WHEN t.provider_ref = '' THEN delivery.provider_ref ELSE t.provider_ref END,"
+            " next_attempt_at = t.next_attempt_at"
+            " FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[],"
+            " $6::timestamptz[]) AS t(id, status, at, code, provider_ref, next_attempt_at)"
+            " WHERE delivery.id = t.id",
+            [entry.attempt.delivery_id for entry, _, _ in moved],
+            [status.value for _, status, _ in moved],
+            [entry.ended_at for entry, _, _ in moved],
+            [entry.outcome.code for entry, _, _ in moved],
+            [entry.outcome.provider_ref if isinstance(entry.outcome, Accepted) else "" for entry, _, _ in moved],
+            [entry.next_attempt_at for entry, _, _ in moved],
+        )
+        await connection.execute(
+            "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, code, http_status)"
+            " SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::timestamptz[], $5::text[],"
+            " $6::text[], $7::smallint[]) ON CONFLICT (delivery_id, number) DO UPDATE"
+            " SET ended_at = excluded.ended_at, outcome = excluded.outcome, code = excluded.code,"
+            " http_status = excluded.http_status",
+            [entry.attempt.delivery_id for entry in tried],
+            [entry.attempt.number for entry in tried],
+            [entry.attempt.started_at for entry in tried],
+            [entry.ended_at for entry in tried],
+            [status_after(entry.outcome).value for entry in tried],
+            [entry.outcome.code for entry in tried],
+            [entry.http_status for entry in tried],
+        )
+        await _note_opt_outs(connection, [(entry, row) for entry, _, row in moved])
+        await emit(
+            connection,
+            [
+                _ended(scribe, entry, status, version=row["version"] + 1, platform=platform, corr=corr)
+                for entry, status, row in moved
+            ],
+        )
+        await _stop_platform(connection, scribe, tried, platform=platform)
+        await open_incidents(
+            connection,
+            scribe,
+            [
+                Incident(
+                    IncidentKind.DELIVERY_FAILED,
+                    str(row["id"]),
+                    code=entry.outcome.code,
+                    event_id=row["event_id"],
+                    order_id=row["order_id"],
+                    delivery_id=row["id"],
+                )
+                for entry, status, row in moved
+                if status is DeliveryStatus.REJECTED and not _is_opt_out(entry.outcome)
+            ],
+            at=tried[0].ended_at,
+        )
+
+
+def _ended(
+    scribe: Scribe, entry: Tried, status: DeliveryStatus, *, version: int, platform: str, corr: str
+) -> Record:
+    outcome: dict[str, str | int] = {
+        "status": "success" if status is DeliveryStatus.SENT else "failure",
+        "code": entry.outcome.code,
+        "delivery_status": status.value,
+        "attempt": entry.attempt.number,
+        "http_status": entry.http_status,
+    }
+    if isinstance(entry.outcome, Accepted) and entry.outcome.provider_ref:
+        outcome["provider_ref"] = entry.outcome.provider_ref
+    return scribe.record(
+        _TYPE_AFTER[status],
+        object_=("delivery", str(entry.attempt.delivery_id)),
+        stream=(str(entry.attempt.delivery_id), version),
+        at=entry.ended_at,
+        outcome=outcome,
+        source=Source(kind="provider", id=platform),
+        corr={"flow_run_id": corr} if corr else None,
+    )
+
+
+async def _note_opt_outs(connection: Connection, moved: Sequence[tuple[Tried, object]]) -> None:
+    gone = [entry for entry, _ in moved if _is_opt_out(entry.outcome)]
+    if gone:
+        await connection.execute(
+            "INSERT INTO opt_out (channel, address, code, at)"
+            " SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) ON CONFLICT DO NOTHING",
+            [entry.attempt.message.channel.value for entry in gone],
+            [entry.attempt.message.to for entry in gone],
+            [entry.outcome.code for entry in gone],
+            [entry.ended_at for entry in gone],
+        )
+
+
+async def _stop_platform(connection: Connection, scribe: Scribe, tried: Sequence[Tried], *, platform: str) -> None:
+    """Stop a platform that refuses our credentials or set-up, and tell a person: it burns no messages."""
+    refusals = [
+        entry for entry in tried if isinstance(entry.outcome, Rejected) and entry.outcome.kind in STOPS_PLATFORM
+    ]
+    if not refusals:
+        return
+    code, at = refusals[0].outcome.code, refusals[0].ended_at
+    stopped = await connection.fetchval(
+        "INSERT INTO channel (platform, level, stopped_code, stopped_at) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (platform) DO UPDATE SET stopped_code = $3, stopped_at = $4"
+        " WHERE channel.stopped_code = '' RETURNING 1",
+        platform,
+        0,
+        code,
+        at,
+    )
+    if stopped:
+        await emit(
+            connection,
+            [
+                scribe.record(
+                    AuditType.CHANNEL_SUSPENDED,
+                    object_=("channel", platform),
+                    stream=(f"channel:{platform}:{at.timestamp():.0f}", 1),
+                    at=at,
+                    outcome={"status": "failure", "code": code},
+                )
+            ],
+        )
+        await open_incidents(
+            connection, scribe, [Incident(IncidentKind.PLATFORM_STOPPED, platform, code=code)], at=at
+        )
+
+
+async def note_abandoned(
+    pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *, batch_id: UUID, at: datetime
+) -> int:
+    """Turn attempts of a dead run into ``unknown``: they may have left, nobody was there for the answer.
+
+    Call it before a run of ``batch_id`` sends anything. Attempts that another live batch has on the wire are
+    left alone.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(
+            "UPDATE delivery SET status = 'unknown', status_at = $3, version = version + 1,"
+            " code = 'worker_died', next_attempt_at = $3 + interval '3 seconds'"
+            " WHERE event_id = ANY($1) AND status = 'sending' AND NOT EXISTS (SELECT 1 FROM batch b"
+            " WHERE b.id::text = delivery.sender AND b.id <> $2 AND b.finished_at IS NULL"
+            " AND b.lease_until > $3) RETURNING id, version, attempts",
+            event_ids,
+            batch_id,
+            at,
+        )
+        await emit(
+            connection,
+            [
+                scribe.record(
+                    AuditType.DELIVERY_UNKNOWN,
+                    object_=("delivery", str(row["id"])),
+                    stream=(str(row["id"]), row["version"]),
+                    at=at,
+                    outcome={
+                        "status": "failure",
+                        "code": "worker_died",
+                        "delivery_status": DeliveryStatus.UNKNOWN.value,
+                        "attempt": row["attempts"],
+                    },
+                )
+                for row in rows
+            ],
+        )
+    return len(rows)
+
+
+async def unknown_of(
+    pool: Pool, event_ids: Sequence[UUID], *, platform: str, at: datetime, limit: int
+) -> list[ToSend]:
+    """Return deliveries of a platform of which nobody can say whether they left, with their attempt."""
+    rows = await pool.fetch(
+        "SELECT d.id, d.version, d.attempts, d.status_at, m.body, a.started_at FROM delivery d"
+        " JOIN message m ON m.delivery_id = d.id"
+        " LEFT JOIN attempt a ON a.delivery_id = d.id AND a.number = d.attempts"
+        " WHERE d.event_id = ANY($1) AND d.platform = $2 AND d.status = 'unknown'"
+        " AND d.next_attempt_at <= $3 ORDER BY d.id LIMIT $4",
+        event_ids,
+        platform,
+        at,
+        limit,
+    )
+    return [
+        ToSend(
+            row["id"],
+            row["version"],
+            row["attempts"],
+            row["started_at"] or row["status_at"] - timedelta(minutes=5),
+            read_message(row["body"]),
+        )
+        for row in rows
+    ]
+
+
+async def settle_unknown(
+    pool: Pool, scribe: Scribe, delivery_ids: Sequence[UUID], *, resend: bool, code: str, at: datetime
+) -> None:
+    """End the doubt about deliveries: send them again, or leave them unknown and call a person.
+
+    ``resend``: the platform surely has not got them, or the house's policy is at_least_once. Otherwise only a
+    receipt or a person moves them again.
+    """
+    status = DeliveryStatus.DEFERRED if resend else DeliveryStatus.UNKNOWN
+    async with pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(
+            "UPDATE delivery SET status = $2, status_at = $3, version = version + 1, code = $4,"
+            " next_attempt_at = CASE WHEN $2 = 'unknown' THEN 'infinity' ELSE $3 END"
+            " WHERE id = ANY($1) AND status = 'unknown'"
+            " RETURNING id, version, attempts, event_id, order_id",
+            delivery_ids,
+            status.value,
+            at,
+            code,
+        )
+        await emit(
+            connection,
+            [
+                scribe.record(
+                    _TYPE_AFTER[status],
+                    object_=("delivery", str(row["id"])),
+                    stream=(str(row["id"]), row["version"]),
+                    at=at,
+                    outcome={
+                        "status": "success" if resend else "failure",
+                        "code": code,
+                        "delivery_status": status.value,
+                        "attempt": row["attempts"],
+                    },
+                )
+                for row in rows
+            ],
+        )
+        if not resend:
+            await open_incidents(
+                connection,
+                scribe,
+                [
+                    Incident(
+                        IncidentKind.DELIVERY_UNKNOWN,
+                        str(row["id"]),
+                        code=code,
+                        event_id=row["event_id"],
+                        order_id=row["order_id"],
+                        delivery_id=row["id"],
+                    )
+                    for row in rows
+                ],
+                at=at,
+            )
+
+
+def _is_opt_out(outcome: Outcome) -> bool:
+    return isinstance(outcome, Rejected) and outcome.kind is FailureKind.OPT_OUT
+
+
+async def postpone(pool: Pool, event_ids: Sequence[UUID], *, platform: str, until: datetime) -> None:
+    """Leave the deliveries of a platform that is slow or resting to a later batch."""
+    await pool.execute(
+        "UPDATE delivery SET next_attempt_at = greatest(next_attempt_at, $3)"
+        " WHERE event_id = ANY($1) AND platform = $2 AND status IN ('authorized', 'deferred')",
+        event_ids,
+        platform,
+        until,
+    )
+
+
+async def postpone_unknown(pool: Pool, delivery_id: UUID, *, until: datetime) -> None:
+    """Ask about a doubtful delivery later."""
+    await pool.execute(
+        "UPDATE delivery SET next_attempt_at = $2 WHERE id = $1 AND status = 'unknown'", delivery_id, until
+    )
+
+
+async def next_due(pool: Pool, event_ids: Sequence[UUID], *, platform: str) -> datetime | None:
+    """Return when the platform's next deferred or doubtful delivery is due, None when none is left."""
+    due: datetime | None = await pool.fetchval(
+        "SELECT min(next_attempt_at) FROM delivery WHERE event_id = ANY($1) AND platform = $2"
+        " AND status IN ('deferred', 'unknown') AND next_attempt_at < 'infinity'",
+        event_ids,
+        platform,
+    )
+    return due
+
+
+async def note_ledger_stopped(pool: Pool, scribe: Scribe, *, at: datetime) -> None:
+    """Call a person: nothing is sent until the ledger is whole again."""
+    async with pool.acquire() as connection, connection.transaction():
+        await open_incidents(
+            connection, scribe, [Incident(IncidentKind.LEDGER_STOPPED, "ledger", code="cut")], at=at
+        )

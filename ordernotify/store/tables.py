@@ -1,0 +1,339 @@
+"""The tables, and nothing but tables; who may write which is in the first migration."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+from sqlmodel import Field, SQLModel
+
+
+def _moment(**more: Any) -> Any:
+    return Field(sa_type=sa.DateTime(timezone=True), **more)
+
+
+def _words(**more: Any) -> Any:
+    return Field(
+        sa_type=pg.ARRAY(sa.Text),
+        default_factory=list,
+        sa_column_kwargs={"server_default": "{}", "nullable": False},
+        **more,
+    )
+
+
+def _json(default: str = "{}") -> Any:
+    return Field(
+        sa_type=pg.JSONB,
+        sa_column_kwargs={"server_default": sa.text(f"'{default}'::jsonb"), "nullable": False},
+    )
+
+
+class Client(SQLModel, table=True):
+    """A customer organization whose people are told about its orders."""
+
+    __tablename__ = "client"
+    id: str = Field(primary_key=True)
+    name: str
+    language: str = Field(default="en", sa_column_kwargs={"server_default": "en"})
+    time_zone: str = Field(default="UTC", sa_column_kwargs={"server_default": "UTC"})
+    created_at: datetime = _moment(sa_column_kwargs={"server_default": sa.func.now()})
+
+
+class ClientAlias(SQLModel, table=True):
+    """How a source names a client."""
+
+    __tablename__ = "client_alias"
+    source: str = Field(primary_key=True)
+    ref: str = Field(primary_key=True)
+    client_id: str = Field(foreign_key="client.id", index=True)
+
+
+class Recipient(SQLModel, table=True):
+    """A person or desk to be told, with the attributes that policy asks for."""
+
+    __tablename__ = "recipient"
+    id: str = Field(primary_key=True)
+    client_id: str = Field(foreign_key="client.id", index=True)
+    name: str
+    language: str = Field(default="en", sa_column_kwargs={"server_default": "en"})
+    time_zone: str = Field(default="UTC", sa_column_kwargs={"server_default": "UTC"})
+    active: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
+    us_person: str = Field(default="unknown", sa_column_kwargs={"server_default": "unknown"})
+    location_country: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    contracts: list[str] = _words()
+    training_until: date | None = None
+    agreement_until: date | None = None
+
+
+class ContactPoint(SQLModel, table=True):
+    """An address on a channel, with what its owner allowed."""
+
+    __tablename__ = "contact_point"
+    __table_args__ = (
+        sa.UniqueConstraint("recipient_id", "platform", "address"),
+        sa.Index("contact_point_address", "channel", "address"),
+    )
+    id: str = Field(primary_key=True)
+    recipient_id: str = Field(foreign_key="recipient.id", index=True)
+    channel: str
+    platform: str
+    address: str
+    level: int | None = Field(default=None, sa_type=sa.SmallInteger)
+    verified: bool = Field(default=False, sa_column_kwargs={"server_default": sa.false()})
+    position: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
+    statuses: list[str] = _words()
+    consent: str = Field(default="none", sa_column_kwargs={"server_default": "none"})
+    active: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
+
+
+class OptOut(SQLModel, table=True):
+    """An address whose owner said stop; asked when a message is about to leave."""
+
+    __tablename__ = "opt_out"
+    channel: str = Field(primary_key=True)
+    address: str = Field(primary_key=True)
+    code: str
+    at: datetime = _moment()
+
+
+class Part(SQLModel, table=True):
+    """A part number that may be ordered, with its label and export jurisdiction."""
+
+    __tablename__ = "part"
+    sku: str = Field(primary_key=True)
+    name: str
+    label: str = Field(default="internal", sa_column_kwargs={"server_default": "internal"})
+    jurisdiction: str = Field(default="NONE", sa_column_kwargs={"server_default": "NONE"})
+    categories: list[str] = _words()
+
+
+class Contract(SQLModel, table=True):
+    """A government contract, with what it says about marking."""
+
+    __tablename__ = "contract"
+    id: str = Field(primary_key=True)
+    label: str = Field(default="fci", sa_column_kwargs={"server_default": "fci"})
+    categories: list[str] = _words()
+    ldc: list[str] = _words()
+
+
+class Channel(SQLModel, table=True):
+    """A platform as a registered channel: how far it is trusted, until when, and whether it is stopped."""
+
+    __tablename__ = "channel"
+    platform: str = Field(primary_key=True)
+    level: int = Field(sa_type=sa.SmallInteger)
+    enabled: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
+    evidence: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    expires_at: datetime | None = _moment(default=None)
+    stopped_code: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    stopped_at: datetime | None = _moment(default=None)
+
+
+class Order(SQLModel, table=True):
+    """One client's order and what is known of it."""
+
+    __tablename__ = "orders"
+    __table_args__ = (sa.UniqueConstraint("client_id", "order_no"),)
+    id: UUID = Field(primary_key=True)
+    client_id: str = Field(foreign_key="client.id")
+    order_no: str
+    contract_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    label: str
+    categories: list[str] = _words()
+    ldc: list[str] = _words()
+    jurisdiction: str = Field(default="NONE", sa_column_kwargs={"server_default": "NONE"})
+    status: str
+    status_at: datetime = _moment()
+    carrier: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    tracking_no: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    promised_date: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    detail: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    lines: list[Any] = _json("[]")
+    refs: dict[str, Any] = _json()
+    version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    created_at: datetime = _moment(sa_column_kwargs={"server_default": sa.func.now()})
+
+
+class OrderAlias(SQLModel, table=True):
+    """A source's own key of an order: the same order may have one in each source."""
+
+    __tablename__ = "order_alias"
+    source: str = Field(primary_key=True)
+    ref: str = Field(primary_key=True)
+    order_id: UUID = Field(foreign_key="orders.id", index=True)
+
+
+class RawRequest(SQLModel, table=True):
+    """The exact bytes that a source sent, for as long as retention says."""
+
+    __tablename__ = "raw_request"
+    id: UUID = Field(primary_key=True)
+    source: str
+    received_at: datetime = _moment()
+    headers: dict[str, Any] = _json()
+    body: bytes
+
+
+class Event(SQLModel, table=True):
+    """The durable inbox: one row an order event, from its acceptance to its end."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        sa.UniqueConstraint("source", "dedupe_key"),
+        sa.Index("event_waiting", "id", postgresql_where=sa.text("state = 'waiting'")),
+        sa.Index("event_quarantined", "reason", postgresql_where=sa.text("state = 'quarantined'")),
+        sa.Index("event_order", "order_id"),
+    )
+    id: UUID = Field(primary_key=True)
+    raw_id: UUID | None = Field(default=None)
+    source: str
+    dedupe_key: str
+    trigger: str
+    received_at: datetime = _moment()
+    occurred_at: datetime = _moment()
+    content: dict[str, Any] = _json()
+    state: str = Field(default="waiting", sa_column_kwargs={"server_default": "waiting"})
+    reason: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    batch_id: UUID | None = Field(default=None, index=True)
+    order_id: UUID | None = Field(default=None)
+    status: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
+class Batch(SQLModel, table=True):
+    """A group of events that one flow run takes through the pipeline, held under a lease."""
+
+    __tablename__ = "batch"
+    __table_args__ = (sa.Index("batch_open", "lease_until", postgresql_where=sa.text("finished_at IS NULL")),)
+    id: UUID = Field(primary_key=True)
+    kind: str
+    event_ids: list[UUID] = Field(sa_type=pg.ARRAY(sa.Uuid), sa_column_kwargs={"nullable": False})
+    created_at: datetime = _moment()
+    owner: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    lease_until: datetime = _moment()
+    flow_run_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    resend: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    tries: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
+    finished_at: datetime | None = _moment(default=None)
+
+
+class Delivery(SQLModel, table=True):
+    """One message to one address by one platform, and where it stands."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        sa.UniqueConstraint("reference"),
+        sa.Index("delivery_event", "event_id"),
+        sa.Index("delivery_order", "order_id"),
+        sa.Index(
+            "delivery_provider",
+            "platform",
+            "provider_ref",
+            postgresql_where=sa.text("provider_ref <> ''"),
+        ),
+        sa.Index(
+            "delivery_open",
+            "next_attempt_at",
+            postgresql_where=sa.text("status IN ('planned', 'authorized', 'sending', 'deferred', 'unknown')"),
+        ),
+    )
+    id: UUID = Field(primary_key=True)
+    reference: str
+    event_id: UUID
+    order_id: UUID
+    client_id: str
+    recipient_id: str
+    contact_id: str
+    channel: str
+    platform: str
+    address: str
+    language: str
+    template: str
+    template_version: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    notice_ref: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    verdict: str
+    rules: list[str] = _words()
+    label: str
+    removed: list[str] = _words()
+    status: str
+    status_at: datetime = _moment()
+    event_at: datetime = _moment()
+    version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    attempts: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
+    next_attempt_at: datetime = _moment()
+    sender: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    provider_ref: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    code: str = Field(default="", sa_column_kwargs={"server_default": ""})
+
+
+class Message(SQLModel, table=True):
+    """The words of a delivery as they were authorized, with the salt of their commitment in the ledger."""
+
+    __tablename__ = "message"
+    delivery_id: UUID = Field(primary_key=True)
+    body: bytes
+    salt: bytes
+
+
+class Attempt(SQLModel, table=True):
+    """One try of a delivery on the wire: when, how it ended, how long it took (milliseconds)."""
+
+    __tablename__ = "attempt"
+    delivery_id: UUID = Field(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=sa.SmallInteger)
+    started_at: datetime = _moment()
+    ended_at: datetime = _moment()
+    outcome: str
+    code: str
+    http_status: int = Field(sa_type=sa.SmallInteger)
+
+
+class Suppression(SQLModel, table=True):
+    """A delivery we chose not to make, with the reason and the rules that decided."""
+
+    __tablename__ = "suppression"
+    id: UUID = Field(primary_key=True)
+    event_id: UUID = Field(index=True)
+    order_id: UUID
+    recipient_id: str
+    contact_id: str
+    platform: str
+    reason: str
+    rules: list[str] = _words()
+    at: datetime = _moment()
+
+
+class Receipt(SQLModel, table=True):
+    """A platform's later word on a delivery, kept once."""
+
+    __tablename__ = "receipt"
+    platform: str = Field(primary_key=True)
+    dedupe_key: str = Field(primary_key=True)
+    delivery_id: UUID | None = Field(default=None, index=True)
+    status: str
+    code: str
+    received_at: datetime = _moment()
+    applied: bool
+
+
+class Incident(SQLModel, table=True):
+    """Something that a person must look at."""
+
+    __tablename__ = "incident"
+    __table_args__ = (
+        sa.Index("incident_once", "kind", "subject", unique=True, postgresql_where=sa.text("closed_at IS NULL")),
+    )
+    id: UUID = Field(primary_key=True)
+    kind: str
+    subject: str
+    code: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    event_id: UUID | None = None
+    order_id: UUID | None = None
+    delivery_id: UUID | None = None
+    opened_at: datetime = _moment()
+    closed_at: datetime | None = _moment(default=None)
+    times: int = Field(default=1, sa_column_kwargs={"server_default": "1"})

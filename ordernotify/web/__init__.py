@@ -1,0 +1,1 @@
+"""Where requests from outside arrive: webhooks, the JSON API, health."""

@@ -1,0 +1,154 @@
+"""The only module that speaks HTTP to platforms: pooled, bounded in time, and silent about secrets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from ordernotify.clock import now
+from ordernotify.core.delivery import Deferred, FailureKind, Message, Outcome
+from ordernotify.platforms._base import Answer, Call, Context, Conversation, Platform, Token
+
+# A token is fetched anew this long before it ends, so that none ends on the way.
+_EARLY_S = 60
+_LARGEST_ANSWER = 4_194_304
+
+
+class NoAnswer(StrEnum):
+    """Why a call was not answered."""
+
+    NOT_SENT = "not_sent"  # no connection: the platform cannot have it
+    NO_ANSWER = "no_answer"  # the request was on its way: the platform may have it
+
+
+class UnansweredError(Exception):
+    """A call got no answer; ``why`` says whether it can have arrived. Holds no URL, body or address."""
+
+    def __init__(self, why: NoAnswer, kind: str) -> None:
+        super().__init__(f"{why.value} ({kind})")
+        self.why = why
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one call of a group of messages ended: an outcome for each, and the last HTTP status (0: none)."""
+
+    outcomes: Sequence[Outcome]
+    http_status: int
+
+
+class Wire:
+    """One client a platform, built once; tokens cached and fetched by one caller at a time."""
+
+    def __init__(self, *, timeout_s: float, connections: int) -> None:
+        self._timeout = httpx.Timeout(timeout_s, connect=min(5.0, timeout_s), pool=None)
+        self._connections = connections
+        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._tokens: dict[str, Token] = {}
+        self._fetching: dict[str, asyncio.Lock] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_details: object) -> None:
+        await asyncio.gather(*(client.aclose() for client in self._clients.values()))
+
+    async def call(self, platform: str, call: Call) -> Answer:
+        """Send one request and return its answer.
+
+        Raises UnansweredError when there is none. Redirects are not followed: no platform of ours needs one,
+        and a credential must not travel to an address nobody configured.
+        """
+        client = self._client(platform)
+        try:
+            response = await client.request(call.method, call.url, headers=call.headers, content=call.body)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise UnansweredError(NoAnswer.NOT_SENT, type(error).__name__) from None
+        except httpx.TransportError as error:
+            raise UnansweredError(NoAnswer.NO_ANSWER, type(error).__name__) from None
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, headers, response.content[:_LARGEST_ANSWER])
+
+    async def send(self, platform: Platform, messages: Sequence[Message], context: Context) -> Result:
+        """Hold one conversation with a platform; every trouble on the way is an outcome, never an exception."""
+        try:
+            ready = await self._with_token(platform, context)
+        except UnansweredError as error:
+            # The message itself was never on its way.
+            return Result([_unanswered(NoAnswer.NOT_SENT, error.kind)] * len(messages), 0)
+        if not isinstance(ready, Context):
+            return Result([ready] * len(messages), 0)
+        result = await self._hold(platform, platform.send(messages, ready), len(messages))
+        if result.http_status == 401:  # noqa: PLR2004 - a token may be revoked before its time
+            self._tokens.pop(platform.name, None)
+        return result
+
+    async def _hold(self, platform: Platform, conversation: Conversation, count: int) -> Result:
+        status = 0
+        changed_something = False
+        try:
+            call = next(conversation)
+            while True:
+                changed_something = changed_something or call.method != "GET"
+                answer = await self.call(platform.name, call)
+                status = answer.status
+                call = conversation.send(answer)
+        except StopIteration as end:
+            return Result(end.value, status)
+        except UnansweredError as error:
+            conversation.close()
+            why = error.why if changed_something else NoAnswer.NOT_SENT
+            return Result([_unanswered(why, error.kind)] * count, status)
+
+    async def _with_token(self, platform: Platform, context: Context) -> Context | Outcome:
+        source = platform.token
+        if source is None:
+            return context
+        lock = self._fetching.setdefault(platform.name, asyncio.Lock())
+        async with lock:
+            token = self._tokens.get(platform.name)
+            if token is None or (token.expires_at - now()).total_seconds() < _EARLY_S:
+                fetched = source.read(await self.call(platform.name, source.build(context)), context)
+                if not isinstance(fetched, Token):
+                    return fetched
+                token = self._tokens[platform.name] = fetched
+        return Context(settings=context.settings, now=context.now, token=token, webhook_url=context.webhook_url)
+
+    async def prepare(self, platform: Platform, context: Context) -> Context | Outcome:
+        """Return ``context`` with a valid token where the platform uses one, or why there is none.
+
+        Raises UnansweredError when the token's own call got no answer.
+        """
+        return await self._with_token(platform, context)
+
+    def _client(self, platform: str) -> httpx.AsyncClient:
+        client = self._clients.get(platform)
+        if client is None:
+            limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
+            client = self._clients[platform] = httpx.AsyncClient(
+                transport=AiohttpTransport(limits=limits),
+                timeout=self._timeout,
+                follow_redirects=False,
+                trust_env=False,
+            )
+        return client
+
+
+def redacted(call: Call) -> Mapping[str, str]:
+    """Return what may be shown of a call: method and URL with its secrets and query removed."""
+    url = call.url.split("?", 1)[0]
+    for secret in call.secrets:
+        if secret:
+            url = url.replace(secret, "***")
+    return {"method": call.method, "url": url}
+
+
+def _unanswered(why: NoAnswer, kind: str) -> Deferred:
+    return Deferred(FailureKind.TRANSIENT, f"wire_{kind.lower()}", ambiguous=why is NoAnswer.NO_ANSWER)

@@ -1,0 +1,1 @@
+"""Prefect: its server as a child process, the warm worker, runs and deployments."""

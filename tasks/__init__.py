@@ -1,0 +1,1 @@
+"""One idempotent unit of work each: load, decide (core), act, record."""

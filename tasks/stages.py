@@ -1,0 +1,169 @@
+"""The pipeline's stages as Prefect tasks: each loads by id, decides, acts, and records in one transaction.
+
+A stage repeated finds nothing left to do, so a rerun or a retry of a run repeats only what is unfinished.
+Nothing is persisted or cached by Prefect: the store is the memory, and only ids and counts pass between tasks.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run, task_run
+from prefect.tasks import Task
+
+from ordernotify import runtime
+from ordernotify.clock import now
+from ordernotify.core.planning import plan as plan_event
+from ordernotify.delivering import Fanout
+from ordernotify.store import inbox, orders, plans, sending, wording
+from ordernotify.store.sealer import LedgerStoppedError
+from ordernotify.store.wording import Stopped, Worded
+from ordernotify.words import word
+from tasks.errors import UnfinishedError, surprises_made_safe
+from tasks.reread import read_thin_events
+
+# A restart of the database takes seconds, and every stage may be repeated.
+_SHORT = [0.5, 2.0, 5.0, 10.0]
+
+
+def _is_unfinished(_task: Task, _run: TaskRun, state: State) -> bool:
+    """Retry only what asked for it: a surprise must turn the run red at once."""
+    return "UnfinishedError" in (state.message or "")
+
+
+@task(name="validate", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=_SHORT)
+@surprises_made_safe
+async def validate(batch_id: UUID) -> dict[str, int]:
+    """Take the batch's events to their orders: admitted, noted, or quarantined with a reason."""
+    house = await runtime.current()
+    event_ids = await _events(batch_id)
+    await read_thin_events(house, event_ids)
+    return dict(await orders.admit_events(house.pool, house.scribe, event_ids, at=now()))
+
+
+@task(name="plan", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=_SHORT)
+@surprises_made_safe
+async def plan(batch_id: UUID) -> int:
+    """Decide who is told what, on which channels, or why not; returns the number of new deliveries."""
+    house = await runtime.current()
+    batch = await inbox.read_batch(house.pool, batch_id)
+    at = now()
+    items = await plans.to_plan(house.pool, batch.event_ids, again=bool(batch.resend))
+    if not items:
+        return 0
+    recipients = await plans.recipients_of(house.pool, [item.client_id for item in items])
+    registry = await plans.registry(house.pool, list(await house.known()), at=at)
+    resends = await plans.resends(house.pool, batch.event_ids) if batch.resend else {}
+    decided = [
+        plans.EventPlan(
+            item,
+            plan_event(
+                item.event,
+                event_id=str(item.event_id),
+                order=item.facts,
+                recipients=recipients.get(item.client_id, []),
+                registry=registry,
+                template_facts=house.library.facts,
+                now=at,
+                resend=resends.get(item.event_id, 0),
+            ),
+        )
+        for item in items
+    ]
+    return await plans.record_plan(
+        house.pool, house.scribe, decided, batch_id=batch_id, at=at, again=bool(batch.resend)
+    )
+
+
+@task(name="render", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=_SHORT)
+@surprises_made_safe
+async def render(batch_id: UUID) -> int:
+    """Word every planned delivery, scan it, and write the record that authorizes it."""
+    house = await runtime.current()
+    items = await wording.to_word(house.pool, await _events(batch_id))
+    if not items:
+        return 0
+    done = [word(item, library=house.library, settings=house.settings) for item in items]
+    await wording.authorize(
+        house.pool,
+        house.scribe,
+        [entry for entry in done if isinstance(entry, Worded)],
+        [entry for entry in done if isinstance(entry, Stopped)],
+        at=now(),
+    )
+    return len(done)
+
+
+# The ledger may be busy or its database restarting; egress waits, because nothing leaves unsigned.
+@task(
+    name="seal",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=3,
+    retry_delay_seconds=_SHORT,
+    retry_condition_fn=lambda _task, _run, state: "LedgerStopped" not in (state.message or ""),
+)
+@surprises_made_safe
+async def seal(batch_id: UUID) -> int:  # noqa: ARG001 - shown in the UI beside the run it belongs to
+    """Sign everything recorded so far; returns the ledger's size. Raises when the ledger must not go on."""
+    house = await runtime.current()
+    try:
+        return (await house.sealer.seal()).size
+    except LedgerStoppedError as error:
+        await sending.note_ledger_stopped(house.pool, house.scribe, at=now())
+        raise LedgerStoppedError(str(error)) from None
+
+
+@task(name="route", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=_SHORT)
+@surprises_made_safe
+async def route(batch_id: UUID) -> list[str]:
+    """Return the platforms with something left to send, after settling what a dead worker left behind."""
+    house = await runtime.current()
+    event_ids = await _events(batch_id)
+    await sending.note_abandoned(house.pool, house.scribe, event_ids, batch_id=batch_id, at=now())
+    known = await house.known()
+    return [name for name in await sending.platforms_to_send(house.pool, event_ids) if name in known]
+
+
+# Seconds to minutes: most refusals of a platform that is only busy are over by then. What is not is the
+# store's to retry, for hours.
+@task(
+    name="deliver",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(_SHORT),
+    retry_delay_seconds=_SHORT,
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_is_unfinished,
+)
+@surprises_made_safe
+async def deliver(batch_id: UUID, platform: str) -> dict[str, int]:
+    """Send the batch's messages of one platform, and record each outcome as it arrives."""
+    house = await runtime.current()
+    event_ids = await _events(batch_id)
+    tally = await Fanout(house, platform, event_ids, batch_id=batch_id, corr=str(flow_run.id or "")).run()
+    due = await sending.next_due(house.pool, event_ids, platform=platform)
+    soon = due is not None and due <= now() + timedelta(seconds=house.settings.retry_budget_s)
+    if soon and "postponed" not in tally and task_run.run_count <= len(_SHORT):
+        raise UnfinishedError
+    return dict(tally)
+
+
+@task(name="record", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=_SHORT)
+@surprises_made_safe
+async def record(batch_id: UUID) -> dict[str, int]:
+    """Close the batch, sign what happened since, and return the counts that the run's artifact shows."""
+    house = await runtime.current()
+    async with house.pool.acquire() as connection, connection.transaction():
+        await inbox.finish(connection, batch_id, at=now())
+    await house.sealer.seal()
+    return await inbox.counts(house.pool, batch_id)
+
+
+async def _events(batch_id: UUID) -> list[UUID]:
+    house = await runtime.current()
+    return (await inbox.read_batch(house.pool, batch_id)).event_ids
