@@ -28,11 +28,14 @@ HUNG = "twilio"
 PLATFORMS = {
     "twilio": ("sms", "+12025550123"),
     "sendgrid": ("email", "ann@acme.example"),
-    "slack": ("chat", "https://hooks.slack.com/services/T000DEMO/B000BENCH/xbenchx"),
+    "slack": ("chat", "https://hooks.slack.com/services/T000DEMO/B000BENCH/0123456789abcdef01234567"),
     "teams": (
         "chat",
-        "https://prod.01.environment.api.powerplatform.com/powerautomate/automations/direct/workflows/bench"
-        "/triggers/manual/paths/invoke?api-version=1&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=bench",
+        (
+            "https://prod.01.environment.api.powerplatform.com/powerautomate/automations/direct/workflows/"
+            "0123456789abcdef0123456789abcdef/triggers/manual/paths/invoke?api-version=1"
+            "&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=bench"
+        ),
     ),
 }
 

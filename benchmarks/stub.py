@@ -1,4 +1,4 @@
-"""A lean stand-in for one vendor: reads a request, counts it, answers 201; nothing that could be the bottleneck."""
+"""A lean stand-in for one vendor: counts requests and answers 201; never the bottleneck."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import fcntl
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -45,7 +45,7 @@ _PLACE: pytest.StashKey[Path] = pytest.StashKey()
 
 
 @pytest.fixture(scope="session")
-def cluster_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def cluster_url(request: pytest.FixtureRequest) -> str:
     """The superuser's URL of the run's cluster, with the template database prepared once."""
     given = getattr(request.config, "workerinput", {}).get(_FOLDER)
     place = Path(given) if given else request.config.stash[_PLACE]
@@ -69,7 +69,7 @@ def cluster_url(request: pytest.FixtureRequest) -> Iterator[str]:
                 )
             )
             (place / "prepared").touch()
-    yield url
+    return url
 
 
 @pytest.fixture

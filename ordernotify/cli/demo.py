@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -74,39 +75,47 @@ def _run(house: House, say: Any, *, quiet: bool) -> dict[str, Any]:
 
 
 def _print(result: dict[str, Any]) -> None:
-    table = Table(title="What was sent", title_justify="left")
-    for column in ("platform", "outcome", "deliveries"):
-        table.add_column(column)
-    for platform, outcomes in sorted(result["deliveries"].items()):
-        for outcome, number in sorted(outcomes.items()):
-            table.add_row(platform, outcome, str(number))
-    out.print(table)
-    if result["not_sent"]:
-        table = Table(title="What did not go out, and why", title_justify="left")
-        for column in ("platform", "outcome", "reason", "deliveries"):
-            table.add_column(column)
-        for row in result["not_sent"]:
-            table.add_row(row["platform"], row["status"], row["code"], str(row["count"]))
-        out.print(table)
-    held = Table(title="What was held back, and why", title_justify="left")
-    for column in ("platform", "reason", "rules", "deliveries"):
-        held.add_column(column)
-    for row in result["suppressed"]:
-        held.add_row(row["platform"], row["reason"], " ".join(row["rules"]), str(row["count"]))
-    out.print(held)
-    shown = Table(title="One government order, two channels", title_justify="left", show_lines=True)
-    for column in ("platform", "decision", "rules", "what the client reads"):
-        shown.add_column(column)
-    for row in result["government_example"]:
-        shown.add_row(row["platform"], row["verdict"], " ".join(row["rules"]), row["text"])
-    out.print(shown)
+    sent = [
+        (platform, outcome, number)
+        for platform, outcomes in sorted(result["deliveries"].items())
+        for outcome, number in sorted(outcomes.items())
+    ]
+    _table("What was sent", ("platform", "outcome", "deliveries"), sent)
+    _table(
+        "What did not go out, and why",
+        ("platform", "outcome", "reason", "deliveries"),
+        [(row["platform"], row["status"], row["code"], row["count"]) for row in result["not_sent"]],
+    )
+    _table(
+        "What was held back, and why",
+        ("platform", "reason", "rules", "deliveries"),
+        [(row["platform"], row["reason"], " ".join(row["rules"]), row["count"]) for row in result["suppressed"]],
+    )
+    _table(
+        "One government order, two channels",
+        ("platform", "decision", "rules", "what the client reads"),
+        [
+            (row["platform"], row["verdict"], " ".join(row["rules"]), row["text"])
+            for row in result["government_example"]
+        ],
+        lines=True,
+    )
     events, latency, ledger = result["events"], result["latency_ms"], result["ledger"]
     out.print(
         f"events: {events['accepted']} accepted, {events['duplicate']} redeliveries suppressed,"
         f" {events['rejected']} refused, {events['quarantined']} quarantined"
     )
-    out.print(f"webhook to platform: p50 {latency['p50']} ms, p99 {latency['p99']} ms")
+    out.print(f"webhook to last platform: p50 {latency['p50']} ms, p99 {latency['p99']} ms")
     state = "[green]verified[/green]" if ledger["verified"] else "[red]BROKEN[/red]"
     out.print(f"ledger: {ledger['records']} records under {ledger['checkpoints']} signatures, {state}")
     for name, url in result["urls"].items():
         out.print(f"{name:8} {url}")
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, lines: bool = False) -> None:
+    if not rows:
+        return
+    table = Table(*columns, title=title, title_justify="left", show_lines=lines)
+    for row in rows:
+        table.add_row(*map(str, row))
+    out.print(table)

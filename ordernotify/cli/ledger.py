@@ -28,7 +28,7 @@ def verify_command(
     vkey: Annotated[list[str] | None, typer.Option(help="Public key to trust; default: this house's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Check every record, the chain, every checkpoint's root and signature, and outside anchors. Exit 1: broken."""
+    """Check every record, the chain, every checkpoint and outside anchors. Exit 1: the ledger is broken."""
     house = settings()
     say = progress(quiet=as_json)
     try:

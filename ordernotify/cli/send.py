@@ -41,7 +41,7 @@ def send(
     language: Annotated[str, typer.Option(help="Two letters.")] = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
-    """Send one notice to one address through the whole pipeline: policy, ledger, delivery. Exit 1: not accepted."""
+    """Send one notice to one address through the whole pipeline, ledger and all. Exit 1: not accepted."""
     chosen = _chosen(platform)
     address = _checked(chosen, to)
     say = progress(quiet=as_json)

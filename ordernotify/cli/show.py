@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -136,18 +137,29 @@ def orders(
     for order in found:
         out.print(f"[bold]{order['order_no']}[/bold] of {order['client_id']}: {order['status']}")
         table = Table("when", "event", "recipient", "platform", "outcome", "why")
-        for event in order["events"]:
-            table.add_row(f"{event['occurred_at']:%d %b %H:%M:%S}", event["status"], "", event["source"],
-                          event["state"], event["reason"])  # fmt: skip
-            for delivery in order["deliveries"]:
-                if delivery["event_id"] == event["id"]:
-                    why = " ".join([delivery["verdict"], *delivery["rules"], delivery["code"]])
-                    table.add_row("", "", delivery["recipient_id"], delivery["platform"], delivery["status"], why)
-            for held in order["suppressions"]:
-                if held["event_id"] == event["id"]:
-                    why = " ".join([held["reason"], *held["rules"]])
-                    table.add_row("", "", held["recipient_id"], held["platform"], "suppressed", why)
+        for row in _lines(order):
+            table.add_row(*row)
         out.print(table)
+
+
+def _lines(order: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for event in order["events"]:
+        when = f"{event['occurred_at']:%d %b %H:%M:%S}"
+        yield when, event["status"], "", event["source"], event["state"], event["reason"]
+        for row in order["deliveries"]:
+            if row["event_id"] == event["id"]:
+                why = " ".join([row["verdict"], *row["rules"], row["code"]])
+                yield "", "", row["recipient_id"], row["platform"], row["status"], why
+        for row in order["suppressions"]:
+            if row["event_id"] == event["id"]:
+                yield (
+                    "",
+                    "",
+                    row["recipient_id"],
+                    row["platform"],
+                    "suppressed",
+                    " ".join([row["reason"], *row["rules"]]),
+                )
 
 
 async def _history(url: str, order_no: str, client: str | None) -> list[dict[str, Any]]:

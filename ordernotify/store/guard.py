@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -44,11 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _lives(pid: int) -> bool:
-    try:
+    with contextlib.suppress(ChildProcessError):
         # A dead child stays a zombie until it is waited for, and would answer the signal below.
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

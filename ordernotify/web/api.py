@@ -40,6 +40,8 @@ class EventIn(EventBody):
 
 
 class RefusedError(Exception):
+    """A request that is refused before its route begins."""
+
     def __init__(self, why: Refusal) -> None:
         super().__init__(why.field)
         self.why = why

@@ -10,10 +10,13 @@ from typing import Any
 import asyncpg
 import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic.json_schema import models_json_schema
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from swagger_ui_bundle import swagger_ui_path
 
 from ordernotify import __version__
 from ordernotify.core.onboarding import ChannelBody, ClientBody, ContractBody, PartBody
@@ -35,15 +38,29 @@ def create_app(house: Settings | None = None) -> FastAPI:
             app.state.doorway = doorway
             yield
 
-    app = FastAPI(title="ordernotify", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="ordernotify", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(webhooks.router)
     app.include_router(api.router)
     app.add_exception_handler(api.RefusedError, api.answer_refusal)
     app.add_middleware(Surprises)
+    # The documentation's scripts and styles are ours to serve: this machine may reach no other.
+    app.mount("/docs/assets", StaticFiles(directory=swagger_ui_path))
+    app.add_api_route("/docs", docs, include_in_schema=False)
     app.add_api_route("/healthz", healthz, include_in_schema=False)
     app.add_api_route("/readyz", readyz, include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
+
+
+async def docs() -> Response:
+    """Show the API's description, to read and to try."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="ordernotify API",
+        swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="/docs/assets/swagger-ui.css",
+        swagger_favicon_url="/docs/assets/favicon-32x32.png",
+    )
 
 
 async def healthz() -> Response:

@@ -46,18 +46,20 @@ async def webhook(source: str, request: Request) -> Response:
     if body is None:
         return too_large(doorway)
     inbound = _inbound(doorway, request, body)
-    if desk.webhook.handshake is not None:
-        answered = desk.webhook.handshake(inbound, desk.settings)
-        if isinstance(answered, Reply):
-            return _reply(answered)
-        if isinstance(answered, Refusal):
-            return await _refuse(doorway, source, request, answered)
-    if request.method != "POST":
-        return refusal(Refusal(405, "method", "must be POST"))
-    read = desk.webhook.verify(inbound, desk.settings, now()) or desk.webhook.read(inbound, desk.settings, now())
+    answered = desk.webhook.handshake(inbound, desk.settings) if desk.webhook.handshake else None
+    if isinstance(answered, Reply):
+        return _reply(answered)
+    read = answered or _read(desk, inbound)
     if isinstance(read, Refusal):
         return await _refuse(doorway, source, request, read)
     return await _take(doorway, source, request, inbound, read)
+
+
+def _read(desk: _Desk, inbound: Inbound) -> Received | Refusal:
+    if inbound.method != "POST":
+        return Refusal(405, "method", "must be POST")
+    at = now()
+    return desk.webhook.verify(inbound, desk.settings, at) or desk.webhook.read(inbound, desk.settings, at)
 
 
 async def _desk(doorway: Doorway, source: str) -> _Desk | Refusal:

@@ -72,11 +72,13 @@ async def test_callers_who_ask_together_share_a_sealing_and_miss_nothing(urls, p
 
 
 async def test_a_record_rolled_back_with_its_change_never_reaches_the_ledger(pool, sealer):
-    scribe = Scribe("test")
-    with pytest.raises(ZeroDivisionError):
+    async def change_that_fails():
         async with pool.acquire() as connection, connection.transaction():
-            await emit(connection, [_record(scribe, 1)])
+            await emit(connection, [_record(Scribe("test"), 1)])
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await change_that_fails()
     assert (await sealer.seal()).size == 0
 
 
