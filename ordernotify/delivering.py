@@ -25,6 +25,7 @@ from ordernotify.wire import UnansweredError
 # Attempts are written in groups of this size: what a crash leaves unknown is never more than a few of them.
 _GROUP = 32
 _PATIENCE_S = 5.0
+_GATHER_S = 0.01
 _DATABASE_WAITS_S = (0.1, 0.3, 1, 2, 3, 5, 5, 5, 10, 10, 10, 10)
 _ASK_AFTER = timedelta(seconds=3)
 _POSTPONED = timedelta(seconds=5)
@@ -66,7 +67,9 @@ class Fanout:
             await self._postpone(timedelta(seconds=resting))
             return False
         try:
-            places = await self._lane.take(_GROUP, patience_s=_PATIENCE_S)
+            places = await self._lane.take(
+                _GROUP, patience_s=_PATIENCE_S, at_least=min(_GROUP // 2, len(waiting))
+            )
         except LaneFullError:
             await self._postpone(_POSTPONED)
             return False
@@ -145,6 +148,9 @@ class Fanout:
     async def _record(self) -> None:
         """Write down what has ended; while one group is written the next one gathers."""
         while self._ended:
+            if len(self._ended) < _GROUP and len(self._calls) > _GROUP:
+                # Many are about to end: a moment's wait writes them down together.
+                await asyncio.sleep(_GATHER_S)
             tried, self._ended = self._ended, []
             await self._record_surely(tried)
             for entry in tried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Outcome, Rejected
@@ -10,6 +11,8 @@ from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Outcome, 
 # So many failures in a row, with not one success between, open the breaker for so long.
 _FAILURES_TO_OPEN = 20
 _OPEN_S = 15.0
+# Places that come free within this time are taken together: one transaction writes all their attempts.
+_GATHER_S = 0.02
 
 
 class LaneFullError(Exception):
@@ -30,21 +33,20 @@ class Lane:
     closed_until: float = 0.0
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def take(self, at_most: int, *, patience_s: float) -> int:
-        """Take places for up to ``at_most`` calls, waiting until at least one is free.
+    async def take(self, at_most: int, *, patience_s: float, at_least: int = 1) -> int:
+        """Take places for up to ``at_most`` calls, waiting until ``at_least`` are free (one, when all are slow).
 
-        Raises LaneFullError after ``patience_s`` seconds without one.
+        Raises LaneFullError after ``patience_s`` seconds without a single one.
         """
-        deadline = asyncio.get_running_loop().time() + patience_s
-        while self.busy >= self._allowed():
+        began = asyncio.get_running_loop().time()
+        deadline = began + patience_s
+        while self._allowed() - self.busy < self._wanted(at_least, began):
             self._freed.clear()
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 raise LaneFullError
-            try:
-                await asyncio.wait_for(self._freed.wait(), left)
-            except TimeoutError:
-                raise LaneFullError from None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), min(left, _GATHER_S))
         taken = min(at_most, self._allowed() - self.busy)
         self.busy += taken
         return taken
@@ -72,6 +74,11 @@ class Lane:
                 self.failures += 1
                 if self.failures >= _FAILURES_TO_OPEN:
                     self.closed_until = asyncio.get_running_loop().time() + _OPEN_S
+
+    def _wanted(self, at_least: int, began: float) -> int:
+        """Return how many free places are worth going on with: fewer the longer one waits."""
+        waited = asyncio.get_running_loop().time() - began
+        return min(at_least, self._allowed()) if waited < _GATHER_S else 1
 
     def _allowed(self) -> int:
         return 1 if self.failures >= _FAILURES_TO_OPEN else self.capacity

@@ -73,7 +73,7 @@ class Wire:
             raise UnansweredError(NoAnswer.NOT_SENT, type(error).__name__) from None
         except httpx.TransportError as error:
             raise UnansweredError(NoAnswer.NO_ANSWER, type(error).__name__) from None
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
         return Answer(response.status_code, headers, response.content[:_LARGEST_ANSWER])
 
     async def send(self, platform: Platform, messages: Sequence[Message], context: Context) -> Result:

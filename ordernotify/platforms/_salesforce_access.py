@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlencode, urlsplit
 
 import orjson
@@ -225,20 +225,19 @@ def _is_trusted(instance_url: str, base_url: str) -> bool:
 TOKEN: Final = TokenSource(build=_ask_token, read=_read_token)
 
 
-def call(
-    context: Context, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
-) -> Call:
+def call(context: Context, method: Literal["GET", "POST", "PATCH"], path: str, body: bytes = b"") -> Call:
     """Return a request to the org's data API; ``path`` is below the version, such as ``/limits``."""
     settings: SalesforceSettings = context.settings
     token = context.token
     root = token.extra.get("instance_url", settings.base_url) if token else settings.base_url
-    all_headers = {"accept": "application/json", **(headers or {})}
+    headers = {"accept": "application/json"}
     if token is not None:
-        all_headers["authorization"] = f"Bearer {token.value}"
+        headers["authorization"] = f"Bearer {token.value}"
     if body:
-        all_headers["content-type"] = "application/json"
-    verb = _VERBS[method]
-    return Call(verb, f"{root}/services/data/v{settings.api_version}{path}", all_headers, body)
+        headers["content-type"] = "application/json"
+    return Call(method, f"{root}{data_path(settings)}{path}", headers, body)
 
 
-_VERBS: Final = {"GET": "GET", "POST": "POST", "PATCH": "PATCH"}
+def data_path(settings: SalesforceSettings) -> str:
+    """Return the path of the data API in the version that is set."""
+    return f"/services/data/v{settings.api_version}"

@@ -112,9 +112,10 @@ def find_running(home: Home, on_progress: Callable[[str], None]) -> Postmaster |
         on_progress(f"restarting PostgreSQL (process {found.pid}), whose socket has been removed")
         end(home, "fast", timeout_s=_RESTART_S)
         return None
-    _await_orphans(found, on_progress)
-    # PostgreSQL refuses to start when the killed server's id has gone to another program of the same user.
-    if process_exists(found.pid) and not is_alive(found.pid, home.pgdata) and not count_attached(found):
+    # With orphans left PostgreSQL's own refusal says the rest. Without, it still refuses when the killed
+    # server's id has gone to another program of the same user.
+    left = _await_orphans(found, on_progress, timeout_s=_ORPHANS_S)
+    if not left and process_exists(found.pid) and not is_alive(found.pid, home.pgdata):
         forget_postmaster(home.pgdata)
     remove_socket_folders(home, found.socket_dir)
     return None
@@ -140,14 +141,16 @@ def _await_ready(home: Home, pid: int, on_progress: Callable[[str], None]) -> Po
     return None
 
 
-def _await_orphans(killed: Postmaster, on_progress: Callable[[str], None]) -> None:
-    """Wait for what a killed server leaves running; after a minute PostgreSQL's own refusal says the rest."""
+def _await_orphans(killed: Postmaster, on_progress: Callable[[str], None], *, timeout_s: float) -> int:
+    """Wait for the processes that a killed server leaves running; return how many are left in the end."""
+    left = 0
     for waited, tell in poll():
         left = count_attached(killed)
-        if not left or waited > _ORPHANS_S:
+        if not left or waited > timeout_s:
             break
         if tell:
             on_progress(f"waiting for {left} processes of a PostgreSQL that was killed ({waited:.0f} s)")
+    return left
 
 
 def launch(
@@ -262,7 +265,7 @@ def delete_cluster(folder: Path) -> None:
 def end(home: Home, mode: Mode, *, timeout_s: float, only: int | None = None) -> None:
     """Stop the server that runs on a cluster, `only` if it is that process, and remove its socket folder.
 
-    ClusterError when it still runs after `timeout_s` seconds.
+    ClusterError when it, or what a kill has left of it, still runs after `timeout_s` seconds.
     """
     found = read_postmaster(home.pgdata)
     if found is not None and is_alive(found.pid, home.pgdata):
@@ -280,5 +283,10 @@ def end(home: Home, mode: Mode, *, timeout_s: float, only: int | None = None) ->
                     f"Stop its clients, or stop it with mode 'immediate'."
                 )
     elif found is not None:
+        if left := _await_orphans(found, lambda _: None, timeout_s=timeout_s):
+            raise ClusterError(
+                f"PostgreSQL on {home.folder} was killed, and {left} of its processes still run after "
+                f"{timeout_s:.0f} s: end them, or wait for what they do, and try again."
+            )
         remove_shared_memory(found, home.user)
     remove_socket_folders(home, found.socket_dir if found else None)

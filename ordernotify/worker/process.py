@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import os
 import platform
@@ -36,6 +37,7 @@ async def work(stop: asyncio.Event) -> None:
             runs = Runs(client)
             await runs.prepare(DEPLOYMENT)
             await inbox.release_dead(house.pool, host=platform.node(), alive=_is_alive, at=now())
+            _spare_the_collector()
             await asyncio.gather(Dispatcher(house, runs).run(stop), serve_pool(POOL, stop=stop, on_ready=_ready))
     finally:
         await runtime.close()
@@ -46,6 +48,13 @@ async def register_blocks(client: PrefectClient) -> None:
     blocks = importlib.import_module("blocks.platforms").BLOCKS
     for block in blocks.values():
         await block.register_type_and_schema(client=client)
+
+
+def _spare_the_collector() -> None:
+    """Keep what was loaded out of garbage collections: walking it took a tenth of the time of a burst."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _ready() -> None:
