@@ -117,8 +117,7 @@ async def _burst(house: House, port: int, stub_pid: int) -> dict[str, object]:
         pids = {**house.pids(), "stub": stub_pid}
         before = {name: _cpu_s(pid) for name, pid in pids.items()}
         groups = [
-            json.dumps([_event(str(n)) for n in range(first, first + PER_POST)])
-            for first in range(0, EVENTS, PER_POST)
+            json.dumps([_event(str(n)) for n in range(first, first + PER_POST)]) for first in range(0, EVENTS, PER_POST)
         ]
         began = time.perf_counter()
         for group in groups:

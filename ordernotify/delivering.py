@@ -34,9 +34,7 @@ _POSTPONED = timedelta(seconds=5)
 class Fanout:
     """Sends what a run has for one platform; ``run`` returns when nothing is left for now."""
 
-    def __init__(
-        self, house: Runtime, platform: str, event_ids: Sequence[UUID], *, batch_id: UUID, corr: str
-    ) -> None:
+    def __init__(self, house: Runtime, platform: str, event_ids: Sequence[UUID], *, batch_id: UUID, corr: str) -> None:
         self._house = house
         self._batch_id = batch_id
         self._platform: Platform = PLATFORMS[platform]
@@ -67,9 +65,7 @@ class Fanout:
             await self._postpone(timedelta(seconds=resting))
             return False
         try:
-            places = await self._lane.take(
-                _GROUP, patience_s=_PATIENCE_S, at_least=min(_GROUP // 2, len(waiting))
-            )
+            places = await self._lane.take(_GROUP, patience_s=_PATIENCE_S, at_least=min(_GROUP // 2, len(waiting)))
         except LaneFullError:
             await self._postpone(_POSTPONED)
             return False

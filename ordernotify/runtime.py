@@ -92,9 +92,7 @@ async def build(house: Settings | None = None) -> Runtime:
     sealing = await connect(urls.sealer, size=2)
     stack.push_async_callback(sealing.close)
     key = chosen.signing_key_file or chosen.state_dir / "keys" / "ledger.key"
-    wire = await stack.enter_async_context(
-        Wire(timeout_s=chosen.http_timeout_s, connections=chosen.http_connections)
-    )
+    wire = await stack.enter_async_context(Wire(timeout_s=chosen.http_timeout_s, connections=chosen.http_connections))
     return Runtime(
         settings=chosen,
         pool=pool,

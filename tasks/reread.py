@@ -28,9 +28,7 @@ async def read_thin_events(house: Runtime, event_ids: Sequence[UUID]) -> None:
     found = await thin.thin_events(house.pool, event_ids)
     if found:
         known = await house.known()
-        await asyncio.gather(
-            *(_read(house, event_id, event) for event_id, event in found if event.source in known)
-        )
+        await asyncio.gather(*(_read(house, event_id, event) for event_id, event in found if event.source in known))
 
 
 async def _read(house: Runtime, event_id: UUID, event: OrderEvent) -> None:

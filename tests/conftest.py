@@ -64,9 +64,7 @@ def cluster_url(request: pytest.FixtureRequest) -> str:
         url = running.url("postgres")
         if not (place / "prepared").exists():
             asyncio.run(
-                setup.prepare(
-                    url, passwords_dir=place / "keys", database="template_of_tests", prefect_database="p"
-                )
+                setup.prepare(url, passwords_dir=place / "keys", database="template_of_tests", prefect_database="p")
             )
             (place / "prepared").touch()
     return url

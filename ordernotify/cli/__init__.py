@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from ordernotify import __version__
-from ordernotify.cli import demo, ledger, send, serve, show
+from ordernotify.cli import demo, ledger, send, serve, show, vendors
 
 app = typer.Typer(
     name="ordernotify",
@@ -22,6 +22,8 @@ app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("sandbox")(serve.sandbox)
 app.command("send")(send.send)
+app.command("connect")(vendors.connect_command)
+app.command("doctor")(vendors.doctor)
 app.command("preview")(show.preview)
 app.command("platforms")(show.platforms)
 app.command("orders")(show.orders)

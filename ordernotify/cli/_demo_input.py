@@ -209,10 +209,7 @@ async def _onboard(client: httpx.AsyncClient) -> None:
             await client.put(f"/api/v1/channels/{name}", json={"level": level}, headers=headers)
             for name, level in (("sendgrid", "C2"), ("slack", "C1"), ("teams", "C1"))
         ],
-        *[
-            await client.put(f"/api/v1/clients/{entry['id']}", json=entry, headers=headers)
-            for entry in Cast.CLIENTS
-        ],
+        *[await client.put(f"/api/v1/clients/{entry['id']}", json=entry, headers=headers) for entry in Cast.CLIENTS],
     ]
     for answer in answers:
         if answer.status_code != httpx.codes.NO_CONTENT:
@@ -223,9 +220,7 @@ async def _point_receipts(addresses: Addresses) -> None:
     """Tell the simulated vendors where their receipts go, as `connect` tells real ones."""
     async with httpx.AsyncClient(base_url=addresses.sandbox, trust_env=False) as sandbox:
         for vendor in (await sandbox.get("/_control/counts")).json():
-            await sandbox.put(
-                f"/_control/{vendor}/webhooks", json={"events": f"{addresses.web}/webhooks/{vendor}"}
-            )
+            await sandbox.put(f"/_control/{vendor}/webhooks", json={"events": f"{addresses.web}/webhooks/{vendor}"})
 
 
 async def _post(client: httpx.AsyncClient, post: Sent, driven: Driven) -> None:

@@ -78,9 +78,7 @@ def public_key(house: Settings) -> str:
 async def _newest(url: str) -> str | None:
     connection = await asyncpg.connect(plain(url))
     try:
-        note: str | None = await connection.fetchval(
-            "SELECT note FROM audit.checkpoint ORDER BY size DESC LIMIT 1"
-        )
+        note: str | None = await connection.fetchval("SELECT note FROM audit.checkpoint ORDER BY size DESC LIMIT 1")
     finally:
         await connection.close()
     return note

@@ -69,10 +69,7 @@ def send(
 def _chosen(name: str) -> Platform:
     platform = PLATFORMS.get(name)
     if platform is None or not platform.sends:
-        fail(
-            f"{name} is no platform that sends; there are: "
-            + ", ".join(n for n, p in PLATFORMS.items() if p.sends)
-        )
+        fail(f"{name} is no platform that sends; there are: " + ", ".join(n for n, p in PLATFORMS.items() if p.sends))
     try:
         platform_settings(platform)
     except PlatformNotConfiguredError as error:

@@ -120,9 +120,7 @@ def _settle(
         now=now,
     )
     if decision.verdict in {Verdict.DENY, Verdict.QUARANTINE}:
-        reason = (
-            SuppressionReason.QUARANTINED if decision.verdict is Verdict.QUARANTINE else SuppressionReason.POLICY
-        )
+        reason = SuppressionReason.QUARANTINED if decision.verdict is Verdict.QUARANTINE else SuppressionReason.POLICY
         return Suppressed(recipient=recipient, contact=contact, reason=reason, rules=decision.rules)
     notice = decision.verdict is Verdict.NOTICE_ONLY
     return Planned(

@@ -94,12 +94,8 @@ def open_proof(text: str, *, leaf: bytes, vkeys: Iterable[str], origin: str | No
     except CheckpointRefusedError as error:
         raise ProofRefusedError(ProofRefusal.BAD_CHECKPOINT, str(error)) from error
     if read.index >= checkpoint.size:
-        raise ProofRefusedError(
-            ProofRefusal.INDEX_BEYOND_SIZE, f"record {read.index} of a log of {checkpoint.size}"
-        )
-    if not verify_inclusion(
-        leaf=leaf, index=read.index, size=checkpoint.size, proof=read.path, root=checkpoint.root
-    ):
+        raise ProofRefusedError(ProofRefusal.INDEX_BEYOND_SIZE, f"record {read.index} of a log of {checkpoint.size}")
+    if not verify_inclusion(leaf=leaf, index=read.index, size=checkpoint.size, proof=read.path, root=checkpoint.root):
         raise ProofRefusedError(ProofRefusal.NOT_INCLUDED, "the hashes do not lead from the record to the root")
     return Proof(read.index, checkpoint, read.extra)
 

@@ -47,7 +47,8 @@ class TrackingEvent:
 
     ``raw_code`` is the carrier's own code, never free text. ``event_id`` is what the carrier knows the event
     by; without it the event is known by its time, which must then be exact. ``estimated_delivery`` is the day
-    that the carrier promised when it said this, at the place of delivery.
+    that the carrier promised when it said this, at the place of delivery. ``title`` is what people call the
+    company that moves the shipment, '' where the one that speaks does not say.
     """
 
     carrier: str
@@ -59,6 +60,7 @@ class TrackingEvent:
     estimated_delivery: date | None = None
     care: Care = Care.NOBODY
     event_id: str = ""
+    title: str = ""
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -238,7 +240,7 @@ def to_order_event(
         contract_id=contract_id,
         label=label,
         detail=event.detail or ("partial" if order is not None and order.partial else ""),
-        carrier=event.carrier,
+        carrier=event.title,
         tracking_no=event.tracking_no,
         promised_date=day,
     )

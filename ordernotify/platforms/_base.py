@@ -314,9 +314,7 @@ def each(outcome: Outcome, messages: Sequence[Message]) -> Sequence[Outcome]:
 _PASSING = frozenset({FailureKind.TRANSIENT, FailureKind.RATE})
 
 
-def failure(
-    kind: FailureKind, code: str, *, retry_after_s: float | None = None, ambiguous: bool = False
-) -> Outcome:
+def failure(kind: FailureKind, code: str, *, retry_after_s: float | None = None, ambiguous: bool = False) -> Outcome:
     """Return the outcome of a row of an error table: Deferred what time heals, Rejected all else."""
     if kind in _PASSING:
         return Deferred(kind, code, retry_after_s=retry_after_s, ambiguous=ambiguous)
@@ -332,9 +330,7 @@ def by_status(answer: Answer, now: datetime, *, code: str = "", ambiguous_5xx: b
     if answer.status == 429:  # noqa: PLR2004 - the status is its own name
         return Deferred(FailureKind.RATE, word, retry_after_s=answer.retry_after_s(now))
     if answer.status >= 500:  # noqa: PLR2004 - the class of server errors
-        return Deferred(
-            FailureKind.TRANSIENT, word, retry_after_s=answer.retry_after_s(now), ambiguous=ambiguous_5xx
-        )
+        return Deferred(FailureKind.TRANSIENT, word, retry_after_s=answer.retry_after_s(now), ambiguous=ambiguous_5xx)
     return None
 
 

@@ -90,9 +90,7 @@ def graph_call(
     url = f"{settings.base_url}/{settings.graph_version}/{path}{'?' if query else ''}{urlencode(query)}"
     if value is not None:
         headers["content-type"] = "application/json"
-    return Call(
-        method, url, headers, b"" if value is None else json_body(value), secrets=(proof,) if proof else ()
-    )
+    return Call(method, url, headers, b"" if value is None else json_body(value), secrets=(proof,) if proof else ())
 
 
 def appsecret_proof(app_secret: str, access_token: str) -> str:

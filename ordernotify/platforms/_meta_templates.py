@@ -98,9 +98,7 @@ def body_of(status: OrderStatus | None, language: str) -> tuple[str, list[str]]:
         return words.notice, [_NOTICE_EXAMPLE]
     names = PARAMETERS[status]
     facts = [
-        f"{words.labels[name]}: {{{{{place}}}}}"
-        for place, name in enumerate(names, start=1)
-        if name in words.labels
+        f"{words.labels[name]}: {{{{{place}}}}}" for place, name in enumerate(names, start=1) if name in words.labels
     ]
     return "\n".join([words.lead, *facts, words.tail]), [_EXAMPLES[name] for name in names]
 

@@ -121,9 +121,7 @@ def _notified(
     return event or Refusal(_UNPROCESSABLE, f"{within}.sObject.Id", "must be the id of an order")
 
 
-def _event(
-    fields: Mapping[str, str], settings: SalesforceSettings, *, key: str, now: datetime
-) -> OrderEvent | None:
+def _event(fields: Mapping[str, str], settings: SalesforceSettings, *, key: str, now: datetime) -> OrderEvent | None:
     """Return the event that an order's fields are, None without an id to know it by."""
     order = id18(fields.get("Id", ""))
     if order is None:
@@ -179,9 +177,7 @@ def _told(answer: Answer, event: OrderEvent, context: Context) -> OrderEvent | O
     if answer.status != _OK:
         return refusal(answer, context)
     body = answer.json()
-    fields = (
-        {name: value for name, value in body.items() if isinstance(value, str)} if isinstance(body, dict) else {}
-    )
+    fields = {name: value for name, value in body.items() if isinstance(value, str)} if isinstance(body, dict) else {}
     whole = _event(fields, context.settings, key=event.dedupe_key, now=event.occurred_at)
     if whole is None or whole.order_ref != event.order_ref:
         return Deferred(FailureKind.TRANSIENT, "salesforce_unreadable")

@@ -120,7 +120,7 @@ def _manifest(settings: SalesforceSettings, *, tells: bool) -> str:
     return f"{_DECLARATION}<Package {_METADATA}>\n{types}{version}</Package>\n"
 
 
-def _flow(*, label: str, action: str, start: str) -> str:
+def _flow(*, label: str, action: str, filters: str, trigger: str) -> str:
     """Return a Flow that runs after an order was saved; its one action is ``Act``."""
     return f"""{_DECLARATION}<Flow {_METADATA}>
     <actionCalls>
@@ -146,7 +146,8 @@ def _flow(*, label: str, action: str, start: str) -> str:
         <connector>
             <targetReference>Act</targetReference>
         </connector>
-{start}        <object>Order</object>
+{filters}        <object>Order</object>
+        <recordTriggerType>{trigger}</recordTriggerType>
         <triggerType>RecordAfterSave</triggerType>
     </start>
     <status>Active</status>
@@ -177,7 +178,7 @@ def _send_flow(settings: SalesforceSettings) -> str:
         "emailSubject": "News of your order",
         "emailBody": f"$Record.{settings.text_field}",
     }
-    start = f"""        <filterLogic>and</filterLogic>
+    filters = f"""        <filterLogic>and</filterLogic>
         <filters>
             <field>{settings.reference_field}</field>
             <operator>IsChanged</operator>
@@ -185,18 +186,20 @@ def _send_flow(settings: SalesforceSettings) -> str:
                 <booleanValue>true</booleanValue>
             </value>
         </filters>
-        <recordTriggerType>Update</recordTriggerType>
 """
     action = _action("emailSimple", "emailSimple", inputs)
-    return _flow(label="ordernotify: send the notice", action=action, start=start)
+    return _flow(label="ordernotify: send the notice", action=action, filters=filters, trigger="Update")
 
 
 def _tell_flow() -> str:
     action = _action("outboundMessage", f"Order.{STATUS}", {"SObjectRowId": "$Record.Id"})
-    start = """        <filterFormula>OR(ISNEW(), ISCHANGED({!$Record.Status}))</filterFormula>
-        <recordTriggerType>CreateAndUpdate</recordTriggerType>
-"""
-    return _flow(label="ordernotify: tell of a new status", action=action, start=start)
+    formula = "OR(ISNEW(), ISCHANGED({!$Record.Status}))"
+    return _flow(
+        label="ordernotify: tell of a new status",
+        action=action,
+        filters=f"        <filterFormula>{formula}</filterFormula>\n",
+        trigger="CreateAndUpdate",
+    )
 
 
 def _workflow(settings: SalesforceSettings, webhook_url: str) -> str:

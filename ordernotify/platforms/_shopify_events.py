@@ -85,9 +85,7 @@ def read(inbound: Inbound, *, prefix: str, now: datetime, contract_attribute: st
     return events if isinstance(events, Refusal) else Received(events=tuple(events), reply=Reply())
 
 
-def _then(
-    model: type[Model], tell: Callable[[Delivery, Model], Sequence[OrderEvent]]
-) -> Callable[[Delivery], _Read]:
+def _then(model: type[Model], tell: Callable[[Delivery, Model], Sequence[OrderEvent]]) -> Callable[[Delivery], _Read]:
     def reader(delivery: Delivery) -> _Read:
         value = read_json(model, delivery.body)
         return value if isinstance(value, Refusal) else tell(delivery, value)
@@ -261,9 +259,7 @@ def _released(delivery: Delivery, released: Released) -> Sequence[OrderEvent]:
     return (_of_fulfillment_order(delivery, released.fulfillment_order, _S.PROCESSING, "hold released"),)
 
 
-def _of_fulfillment_order(
-    delivery: Delivery, order: FulfillmentOrder, status: OrderStatus, raw: str
-) -> OrderEvent:
+def _of_fulfillment_order(delivery: Delivery, order: FulfillmentOrder, status: OrderStatus, raw: str) -> OrderEvent:
     """Return an event that names a fulfillment order; the payload does not say whose, so it must be asked."""
     refs = {"shopify_fulfillment_order": order.id}
     if order.order_id is not None:

@@ -29,7 +29,7 @@ _FINAL = frozenset({FailureKind.PERMANENT, FailureKind.OPT_OUT})
 PREFERENCES: Final[Mapping[str, bool]] = {"stop": False, "resume": True}
 _FIELDS = frozenset({"messages", "user_preferences"})
 # Anything but exactly 200 makes Meta repeat the request for up to seven days.
-_TAKEN = Received(reply=Reply())
+_EXACTLY_200 = Reply()
 
 
 class _Error(Foreign):
@@ -100,7 +100,7 @@ def reader(codes: Mapping[int, FailureKind]) -> Callable[[Inbound, Any, datetime
                     continue
                 receipts += (_receipt(status, codes) for status in value.statuses)
                 consents += _consents(value)
-        return Received(receipts=tuple(receipts), consents=tuple(consents), reply=_TAKEN.reply)
+        return Received(receipts=tuple(receipts), consents=tuple(consents), reply=_EXACTLY_200)
 
     return read
 
@@ -135,12 +135,12 @@ def _receipt(status: _Status, codes: Mapping[int, FailureKind]) -> Receipt:
 
 def _consents(value: _Value) -> list[ConsentChange]:
     changes = [
-        _change(message.id, message.sender, granted)
+        _change(message.id, message.sender, granted=granted)
         for message in value.messages
         if (granted := said(message.text.body or message.button.text)) is not None
     ]
     changes += (
-        _change(f"{wish.wa_id}:{wish.timestamp}:{wish.value}", wish.wa_id, PREFERENCES[wish.value])
+        _change(f"{wish.wa_id}:{wish.timestamp}:{wish.value}", wish.wa_id, granted=PREFERENCES[wish.value])
         for wish in value.user_preferences
         if wish.value in PREFERENCES
     )
@@ -148,7 +148,7 @@ def _consents(value: _Value) -> list[ConsentChange]:
     return [change for change in changes if change.address != "+"]
 
 
-def _change(key: str, number: str, granted: bool) -> ConsentChange:  # noqa: FBT001 - of this module only
+def _change(key: str, number: str, *, granted: bool) -> ConsentChange:
     return ConsentChange(
         dedupe_key=key,
         channel=Channel.CHAT,

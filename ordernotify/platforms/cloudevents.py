@@ -69,9 +69,7 @@ def _read(inbound: Inbound, _settings: Any, now: datetime) -> Received | Refusal
     # The batch's prefix begins with that of a single event, so it is asked for first.
     if media.startswith(_BATCH):
         return _batch(inbound.body, media, now)
-    event = (
-        _structured(inbound.body, media, now) if media.startswith(_STRUCTURED) else _binary(inbound, media, now)
-    )
+    event = _structured(inbound.body, media, now) if media.startswith(_STRUCTURED) else _binary(inbound, media, now)
     return event if isinstance(event, Refusal) else Received(events=(event,))
 
 

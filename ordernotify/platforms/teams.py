@@ -102,13 +102,9 @@ def read_address(text: str) -> str | Refusal:
     url = _split(address)
     host = (url.hostname or "") if url else ""
     if host.endswith(_RETIRED):
-        return Refusal(
-            422, "address", f"is an Office 365 connector, which Microsoft retired in May 2026. {_ADVICE}"
-        )
+        return Refusal(422, "address", f"is an Office 365 connector, which Microsoft retired in May 2026. {_ADVICE}")
     if url is None or url.scheme != "https" or url.username or url.fragment or not host.endswith(_HOSTS):
-        return Refusal(
-            422, "address", f"must be a Workflows URL (https://....api.powerplatform.com/...). {_ADVICE}"
-        )
+        return Refusal(422, "address", f"must be a Workflows URL (https://....api.powerplatform.com/...). {_ADVICE}")
     if not parse_qs(url.query).get("sig"):
         return Refusal(422, "address", "must keep its query, which ends in sig=: copy the whole Workflows URL")
     return address

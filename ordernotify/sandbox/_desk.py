@@ -41,9 +41,7 @@ class FaultOrder(BaseModel):
     times: int | None = Field(default=None, ge=1, description="Requests it strikes; null: no limit.")
     seconds: float | None = Field(default=None, gt=0, description="Seconds it stays on; null: no limit.")
     hang_seconds: float = Field(default=30.0, ge=0, description="Seconds without an answer (hang).")
-    path: str | None = Field(
-        default=None, description="Regular expression of the whole path below the vendor's root."
-    )
+    path: str | None = Field(default=None, description="Regular expression of the whole path below the vendor's root.")
 
     @field_validator("path")
     @classmethod

@@ -42,9 +42,7 @@ def settings_for(vendor: Vendor, root_url: str) -> dict[str, str]:
 def environment(root_url: str, vendors: Mapping[str, Vendor] = VENDORS) -> dict[str, str]:
     """Return the environment variables that point every adapter at the sandbox."""
     return {
-        variable: value
-        for vendor in vendors.values()
-        for variable, value in settings_for(vendor, root_url).items()
+        variable: value for vendor in vendors.values() for variable, value in settings_for(vendor, root_url).items()
     }
 
 

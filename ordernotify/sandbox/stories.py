@@ -188,8 +188,7 @@ def _shopify_order(step: _Step) -> dict[str, Any]:
         "processed_at": _offset(step.at),
         "updated_at": _offset(step.at),
         "financial_status": "pending" if step.status == "received" else "paid",
-        "customer": order["customer"]
-        | {"id": customer, "admin_graphql_api_id": f"gid://shopify/Customer/{customer}"},
+        "customer": order["customer"] | {"id": customer, "admin_graphql_api_id": f"gid://shopify/Customer/{customer}"},
         "line_items": _shopify_lines(step, order["line_items"]),
     }
 

@@ -110,8 +110,7 @@ def find_home(folder: Path) -> Home | None:
         return Home(place, ourselves())
     if owner.st_uid == 0:
         raise ClusterError(
-            f"{place}/pgdata belongs to root, as whom PostgreSQL refuses to run: give it to another user, "
-            f"or {ADVICE}."
+            f"{place}/pgdata belongs to root, as whom PostgreSQL refuses to run: give it to another user, or {ADVICE}."
         )
     return Home(place, ServerUser(owner.st_uid, owner.st_gid, switch=True))
 
@@ -200,8 +199,7 @@ def make_socket_folder(home: Home) -> Path:
             return claimed
     tried = ", ".join(str(folder.parent) for folder in _socket_folders(home))
     raise ClusterError(
-        f"No private folder for the server's socket could be made in {tried}: make one of them writable, "
-        f"or {ADVICE}."
+        f"No private folder for the server's socket could be made in {tried}: make one of them writable, or {ADVICE}."
     )
 
 
@@ -215,9 +213,7 @@ def _socket_folders(home: Home) -> Iterator[Path]:
 
 def remove_socket_folders(home: Home, used: Path | None) -> None:
     """Remove the socket folders of a server that is down, `used` included, with all that is in them."""
-    named = (
-        folder.with_name(f"{folder.name}{spare}") for folder in _socket_folders(home) for spare in SPARE_NAMES
-    )
+    named = (folder.with_name(f"{folder.name}{spare}") for folder in _socket_folders(home) for spare in SPARE_NAMES)
     for folder in (*named, *([used] if used and used.name.startswith(_SOCKET_PREFIX) else [])):
         # What is not as we make it belongs to somebody else, who may keep it.
         with suppress(OSError):

@@ -178,9 +178,7 @@ def _find_segment(postmaster: Postmaster) -> dict[str, str] | None:
     except OSError:
         return None
     segments = (dict(zip(names.split(), row.split(), strict=False)) for row in rows)
-    return next(
-        (each for each in segments if _segment(each["key"], each["shmid"]) == postmaster.shared_memory), None
-    )
+    return next((each for each in segments if _segment(each["key"], each["shmid"]) == postmaster.shared_memory), None)
 
 
 def remove_shared_memory(killed: Postmaster, user: ServerUser) -> None:

@@ -282,7 +282,8 @@ def end(home: Home, mode: Mode, *, timeout_s: float, only: int | None = None) ->
                     f"Its last words:{last_lines(home.log)}\n"
                     f"Stop its clients, or stop it with mode 'immediate'."
                 )
-    elif found is not None:
+    if found is not None:
+        # It may have been killed, before or while it was to stop: then others clean up after it.
         if left := _await_orphans(found, lambda _: None, timeout_s=timeout_s):
             raise ClusterError(
                 f"PostgreSQL on {home.folder} was killed, and {left} of its processes still run after "

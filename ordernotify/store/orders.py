@@ -161,9 +161,7 @@ class _Admission:
         )
         return {(row["source"], row["ref"]): row["client_id"] for row in rows if row["client_id"]}
 
-    async def _found_or_made(
-        self, fresh: dict[tuple[str, str], tuple[_Arrived, str]]
-    ) -> dict[tuple[str, str], UUID]:
+    async def _found_or_made(self, fresh: dict[tuple[str, str], tuple[_Arrived, str]]) -> dict[tuple[str, str], UUID]:
         """Return the order of every (client, number), made as an empty shell where there is none."""
         if not fresh:
             return {}
@@ -210,9 +208,7 @@ class _Admission:
         self._settle(item, _STATE_AFTER[admission], admission.value, order)
 
     def _quarantine(self, item: _Arrived, reason: str) -> None:
-        self._incidents.append(
-            Incident(IncidentKind.QUARANTINED, subject=str(item.id), code=reason, event_id=item.id)
-        )
+        self._incidents.append(Incident(IncidentKind.QUARANTINED, subject=str(item.id), code=reason, event_id=item.id))
         self._settle(item, EventState.QUARANTINED, reason, None)
 
     def _settle(self, item: _Arrived, state: EventState, reason: str, order: _Order | None) -> None:

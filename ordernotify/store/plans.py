@@ -145,8 +145,7 @@ async def record_plan(
     ]
     async with pool.acquire() as connection, connection.transaction():
         held = await connection.fetch(
-            "SELECT id, version FROM event WHERE id = ANY($1) AND (state = 'admitted' OR $2)"
-            " ORDER BY id FOR UPDATE",
+            "SELECT id, version FROM event WHERE id = ANY($1) AND (state = 'admitted' OR $2) ORDER BY id FOR UPDATE",
             [plan.item.event_id for plan in plans],
             again,
         )
@@ -201,10 +200,7 @@ async def _insert_deliveries(
         [row.contact.address for _, _, row in made],
         [row.recipient.language for _, _, row in made],
         [row.template for _, _, row in made],
-        [
-            notice_reference(os.urandom(8)) if row.decision.verdict is Verdict.NOTICE_ONLY else ""
-            for _, _, row in made
-        ],
+        [notice_reference(os.urandom(8)) if row.decision.verdict is Verdict.NOTICE_ONLY else "" for _, _, row in made],
         [row.decision.verdict.value for _, _, row in made],
         [" ".join(row.decision.rules) for _, _, row in made],
         [row.decision.label_after.word for _, _, row in made],

@@ -242,9 +242,7 @@ async def record_outcomes(pool: Pool, scribe: Scribe, tried: Sequence[Tried], *,
         )
 
 
-def _ended(
-    scribe: Scribe, entry: Tried, status: DeliveryStatus, *, version: int, platform: str, corr: str
-) -> Record:
+def _ended(scribe: Scribe, entry: Tried, status: DeliveryStatus, *, version: int, platform: str, corr: str) -> Record:
     outcome: dict[str, str | int] = {
         "status": "success" if status is DeliveryStatus.SENT else "failure",
         "code": entry.outcome.code,
@@ -308,14 +306,10 @@ async def _stop_platform(connection: Connection, scribe: Scribe, tried: Sequence
                 )
             ],
         )
-        await open_incidents(
-            connection, scribe, [Incident(IncidentKind.PLATFORM_STOPPED, platform, code=code)], at=at
-        )
+        await open_incidents(connection, scribe, [Incident(IncidentKind.PLATFORM_STOPPED, platform, code=code)], at=at)
 
 
-async def note_abandoned(
-    pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *, batch_id: UUID, at: datetime
-) -> int:
+async def note_abandoned(pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *, batch_id: UUID, at: datetime) -> int:
     """Turn attempts of a dead run into ``unknown``: they may have left, nobody was there for the answer.
 
     Call it before a run of ``batch_id`` sends anything. Attempts that another live batch has on the wire are
@@ -353,9 +347,7 @@ async def note_abandoned(
     return len(rows)
 
 
-async def unknown_of(
-    pool: Pool, event_ids: Sequence[UUID], *, platform: str, at: datetime, limit: int
-) -> list[ToSend]:
+async def unknown_of(pool: Pool, event_ids: Sequence[UUID], *, platform: str, at: datetime, limit: int) -> list[ToSend]:
     """Return deliveries of a platform of which nobody can say whether they left, with their attempt."""
     rows = await pool.fetch(
         "SELECT d.id, d.version, d.attempts, d.status_at, m.body, a.started_at FROM delivery d"
@@ -473,6 +465,4 @@ async def next_due(pool: Pool, event_ids: Sequence[UUID], *, platform: str) -> d
 async def note_ledger_stopped(pool: Pool, scribe: Scribe, *, at: datetime) -> None:
     """Call a person: nothing is sent until the ledger is whole again."""
     async with pool.acquire() as connection, connection.transaction():
-        await open_incidents(
-            connection, scribe, [Incident(IncidentKind.LEDGER_STOPPED, "ledger", code="cut")], at=at
-        )
+        await open_incidents(connection, scribe, [Incident(IncidentKind.LEDGER_STOPPED, "ledger", code="cut")], at=at)

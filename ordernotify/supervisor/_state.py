@@ -113,9 +113,7 @@ class StateDir:
 
 
 def _survivors(mark: str, children: Iterable[Known]) -> dict[int, str]:
-    found = {
-        child.pid: child.name for child in children if child.start and _process.start_of(child.pid) == child.start
-    }
+    found = {child.pid: child.name for child in children if child.start and _process.start_of(child.pid) == child.start}
     # Grandchildren whose parent is gone, and a child started just before its line could be written.
     strays = _process.marked(mark) if mark else []
     return {**{pid: "descendant" for pid in strays if pid != os.getpid()}, **found}

@@ -172,9 +172,7 @@ async def _json_of(request: Request, doorway: Doorway) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RefusedError(
-            Refusal(422, "body", f"must be JSON: line {error.lineno}, column {error.colno}")
-        ) from None
+        raise RefusedError(Refusal(422, "body", f"must be JSON: line {error.lineno}, column {error.colno}")) from None
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

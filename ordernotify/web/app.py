@@ -115,9 +115,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """Return the API's description with the bodies that are read by hand, so that errors name fields."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        bodies = [
-            (model, "validation") for model in (api.EventIn, ClientBody, PartBody, ContractBody, ChannelBody)
-        ]
+        bodies = [(model, "validation") for model in (api.EventIn, ClientBody, PartBody, ContractBody, ChannelBody)]
         _, extra = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
         schema.setdefault("components", {}).setdefault("schemas", {}).update(extra.get("$defs", {}))
         schema["components"]["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}

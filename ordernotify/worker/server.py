@@ -51,9 +51,7 @@ def api_url(port: int) -> str:
     return f"http://{HOST}:{port}/api"
 
 
-def server_environment(
-    *, database_url: str, home: Path, port: int, auth: str, encryption_key: str
-) -> dict[str, str]:
+def server_environment(*, database_url: str, home: Path, port: int, auth: str, encryption_key: str) -> dict[str, str]:
     """Return every setting of the server process, to be laid over a clean environment (see `over`).
 
     ``database_url`` is SQLAlchemy's (``postgresql+asyncpg://``), ``auth`` is ``user:password`` and

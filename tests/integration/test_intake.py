@@ -90,9 +90,7 @@ async def test_an_event_is_stored_before_the_answer_and_its_repetition_is_a_dupl
 
 
 async def test_many_at_once_share_transactions_and_each_is_stored_once(door, pool):
-    answers = await asyncio.gather(
-        *(door.post("/api/v1/events", headers=KEY, json=event(n % 30)) for n in range(90))
-    )
+    answers = await asyncio.gather(*(door.post("/api/v1/events", headers=KEY, json=event(n % 30)) for n in range(90)))
     assert sorted(answer.status_code for answer in answers) == [200] * 60 + [202] * 30
     assert await pool.fetchval("SELECT count(*) FROM event") == 30
 

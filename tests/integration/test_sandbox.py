@@ -43,9 +43,7 @@ def _send(request: Request, shelf: Shelf) -> Reply:
     if request.headers.get("authorization") != "Bearer throw-away":
         return REFUSALS[Fault.AUTH]
     ref = f"pigeon-{shelf.next_serial()}"
-    callbacks = tuple(
-        Callback(url, {"x-pigeon": "signed"}, b'{"arrived": true}') for url in shelf.webhooks.values()
-    )
+    callbacks = tuple(Callback(url, {"x-pigeon": "signed"}, b'{"arrived": true}') for url in shelf.webhooks.values())
     taken = (Taken(asked["to"], asked.get("ref", ""), asked["text"], ref),)
     return json_reply(201, {"id": ref, "root": shelf.root}, taken=taken, callbacks=callbacks)
 
@@ -338,9 +336,7 @@ async def test_a_callback_to_nobody_is_tried_again_until_somebody_listens(sandbo
     assert heard == [b"POST /hooks/pigeon HTTP/1.1\r\n"]
 
 
-@pytest.mark.parametrize(
-    "url", ["http://example.com/x", "http://192.0.2.1/", "ftp://127.0.0.1/", "http://[::1", 7]
-)
+@pytest.mark.parametrize("url", ["http://example.com/x", "http://192.0.2.1/", "ftp://127.0.0.1/", "http://[::1", 7])
 async def test_only_this_machine_is_called_back(sandbox, url):
     answer = await sandbox.call_back_to(url)
     assert (answer.status_code, answer.json()["field"]) == (422, "receipts")

@@ -324,9 +324,7 @@ def test_a_program_that_ends_without_stopping_takes_its_children_down(house):
 def test_what_survives_a_killed_supervisor_is_ended_by_the_next_one(house):
     away = house.folder / "away"
     # One ignores the death signal; the other's child has gone into a session of its own.
-    program = house.program(
-        f"child('stubborn', {STUBBORN!r}), child('a', 'setsid sleep 600 & echo $! > {away}; wait')"
-    )
+    program = house.program(f"child('stubborn', {STUBBORN!r}), child('a', 'setsid sleep 600 & echo $! > {away}; wait')")
     pids = pids_of(program)
     until(lambda: away.exists() and away.read_text().strip())
     time.sleep(0.2)
@@ -399,9 +397,7 @@ def test_a_bug_in_what_the_supervisor_calls_ends_the_children_and_is_raised(hous
     with pytest.raises(RuntimeError, match="failed and ended its children") as raised:
         supervisor.run()
     assert isinstance(raised.value.__cause__, KeyError)
-    started = [
-        int(detail.split()[1].rstrip(",")) for name in "ab" for detail in house.said(EventKind.STARTED, name)
-    ]
+    started = [int(detail.split()[1].rstrip(",")) for name in "ab" for detail in house.said(EventKind.STARTED, name)]
     assert len(started) == 2
     assert not any(alive(pid) for pid in started)
 

@@ -329,9 +329,7 @@ def test_the_only_record_of_a_log_is_proven_by_an_empty_path():
         ),
         pytest.param(PROOF.replace("index 2", "index 5"), ProofRefusal.INDEX_BEYOND_SIZE, id="index is size"),
         pytest.param(PROOF.replace("index 2", "index 3"), ProofRefusal.NOT_INCLUDED, id="another index"),
-        pytest.param(
-            PROOF.replace("index 2", f"index 2\n{ROOT_LINE}"), ProofRefusal.NOT_INCLUDED, id="extra hash"
-        ),
+        pytest.param(PROOF.replace("index 2", f"index 2\n{ROOT_LINE}"), ProofRefusal.NOT_INCLUDED, id="extra hash"),
         pytest.param(
             PROOF.replace("M7DNI2PPSd6CNJ0BvA8Xo6OK5/FD2aemnMi2kGgBr+M=\n", ""),
             ProofRefusal.NOT_INCLUDED,

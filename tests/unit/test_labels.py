@@ -82,9 +82,7 @@ def test_a_commercial_order_has_internal_fields(field):
     assert field_label(field, Label.INTERNAL, government=False) is Label.INTERNAL
 
 
-@pytest.mark.parametrize(
-    "field", ["order_no", "promised_date", "tracking_no", "carrier", "tracking_url", "detail"]
-)
+@pytest.mark.parametrize("field", ["order_no", "promised_date", "tracking_no", "carrier", "tracking_url", "detail"])
 @pytest.mark.parametrize("label", [Label.INTERNAL, Label.FCI, Label.CUI, Label.CUI_SP])
 def test_the_facts_of_a_government_order_are_fci(field, label):
     assert field_label(field, label, government=True) is Label.FCI
@@ -116,9 +114,7 @@ def test_a_label_that_exists_only_under_a_contract_makes_an_order_a_governments(
 def test_no_field_gets_more_open_when_its_order_gets_less(field):
     for lower, higher in itertools.pairwise(Label):
         for government in (False, True):
-            assert field_label(field, lower, government=government) <= field_label(
-                field, higher, government=government
-            )
+            assert field_label(field, lower, government=government) <= field_label(field, higher, government=government)
         assert field_label(field, lower, government=False) <= field_label(field, lower, government=True)
 
 

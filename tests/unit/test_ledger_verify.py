@@ -299,9 +299,7 @@ def test_an_anchor_of_an_empty_log_holds_for_every_log():
 def test_an_anchor_that_cannot_be_trusted_is_a_failure_and_not_ignored():
     foreign = sign_checkpoint("other.example.com", 50, bytes(32), LogSigner.from_seed(ORIGIN, bytes(range(32))))
     report = honest().verify(anchors=[ANCHORS[0], foreign])
-    assert report.failures == (
-        Failure(Check.ANCHOR, 50, f"anchor 2: wrong_origin: must be a checkpoint of {ORIGIN}"),
-    )
+    assert report.failures == (Failure(Check.ANCHOR, 50, f"anchor 2: wrong_origin: must be a checkpoint of {ORIGIN}"),)
 
 
 def test_a_split_view_of_one_size_is_found():
@@ -378,9 +376,7 @@ def test_a_record_that_names_no_stream_is_found(body):
     assert report.failures == (Failure(Check.STREAM, 0, "record names no stream and version"),)
 
 
-@pytest.mark.parametrize(
-    "stream", ['{"id":1,"version":1}', '{"id":"a","version":true}', '{"id":["a"],"version":1}']
-)
+@pytest.mark.parametrize("stream", ['{"id":1,"version":1}', '{"id":"a","version":true}', '{"id":["a"],"version":1}'])
 def test_a_stream_of_the_wrong_types_is_found(stream):
     report = Log.of([b'{"stream":%s}' % stream.encode()], signed=(1,)).verify()
     assert failed(report) == [Check.STREAM]

@@ -167,9 +167,7 @@ def test_every_size_can_be_proven_to_have_grown_from_every_smaller_one():
     for new in range(LARGEST + 1):
         for old in range(new + 1):
             proof = consistency_proof(MANY[:new], old)
-            assert verify_consistency(
-                old_size=old, old_root=ROOTS[old], new_size=new, new_root=ROOTS[new], proof=proof
-            )
+            assert verify_consistency(old_size=old, old_root=ROOTS[old], new_size=new, new_root=ROOTS[new], proof=proof)
 
 
 @given(sizes, st.data())
@@ -232,9 +230,7 @@ def test_nothing_is_included_in_an_empty_log():
 def test_a_rewritten_record_breaks_consistency_with_the_tree_before():
     forged = [*MANY[:10], leaf_hash(b"forged"), *MANY[11:40]]
     proof = consistency_proof(forged, 20)
-    assert not verify_consistency(
-        old_size=20, old_root=ROOTS[20], new_size=40, new_root=root_hash(forged), proof=proof
-    )
+    assert not verify_consistency(old_size=20, old_root=ROOTS[20], new_size=40, new_root=root_hash(forged), proof=proof)
 
 
 @pytest.mark.parametrize("index", [-1, 5, 6])

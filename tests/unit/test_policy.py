@@ -366,9 +366,7 @@ def states():
 
 def decide_state(state):
     facts, level, contact, recipient, template = state
-    return decide(
-        order=facts, channel_level=level, contact=contact, recipient=recipient, template=template, now=NOW
-    )
+    return decide(order=facts, channel_level=level, contact=contact, recipient=recipient, template=template, now=NOW)
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,7 @@ def _scan() -> Mapping[str, Vendor]:
             continue
         vendor = importlib.import_module(f"{__name__}.{module.name}").VENDOR
         if vendor.name != module.name:
-            raise ValueError(
-                f"sandbox/vendors/{module.name}.py declares the name {vendor.name!r}: both must agree"
-            )
+            raise ValueError(f"sandbox/vendors/{module.name}.py declares the name {vendor.name!r}: both must agree")
         found[vendor.name] = vendor
     return found
 

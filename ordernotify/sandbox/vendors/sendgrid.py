@@ -91,9 +91,7 @@ def _fault_of(mail: Any) -> Reply | None:
 
 def _fault_of_people(people: Any) -> Reply | None:
     if not isinstance(people, list) or not people:
-        return _error(
-            400, "The personalizations field is required and must have at least one.", "personalizations"
-        )
+        return _error(400, "The personalizations field is required and must have at least one.", "personalizations")
     if sum(len(one.get("to", ())) for one in people) > _MAX_RECIPIENTS:
         return _error(400, "There are too many recipients in personalizations.", "personalizations")
     for place, one in enumerate(people):
@@ -145,9 +143,7 @@ def _events(email: str, args: Mapping[str, str], message_id: str) -> list[dict[s
         "sg_message_id": f"{message_id}.recvd-sandbox-0",
         "smtp-id": f"<{message_id}@sandbox.example>",
     }
-    return [
-        {**base, **ending, "sg_event_id": uuid4().hex} for ending in ENDINGS.get(email.partition("@")[0], _ARRIVES)
-    ]
+    return [{**base, **ending, "sg_event_id": uuid4().hex} for ending in ENDINGS.get(email.partition("@")[0], _ARRIVES)]
 
 
 def _callbacks(events: Sequence[Mapping[str, Any]], url: str) -> tuple[Callback, ...]:

@@ -96,9 +96,7 @@ def _create(variables: Mapping[str, Any], shelf: Shelf) -> Reply:
     }
     shelf.kind("events").setdefault(fulfillment, []).append(node)
     found = _REFERENCE.search(text)
-    taken = Taken(
-        to=fulfillment, reference=found.group(1) if found else "", text=text, provider_ref=str(node["id"])
-    )
+    taken = Taken(to=fulfillment, reference=found.group(1) if found else "", text=text, provider_ref=str(node["id"]))
     event = {"id": node["id"], "status": node["status"]}
     return _data(
         {"fulfillmentEventCreate": {"fulfillmentEvent": event, "userErrors": []}},
@@ -138,9 +136,7 @@ def _fulfillment(variables: Mapping[str, Any], shelf: Shelf) -> Reply:
     if not isinstance(fulfillment, str) or not _GID.fullmatch(fulfillment):
         return _data({"fulfillment": None})
     nodes = list(reversed(shelf.kind("events").get(fulfillment, [])))
-    return _data(
-        {"fulfillment": {"events": {"nodes": nodes[:_PAGE], "pageInfo": {"hasNextPage": len(nodes) > _PAGE}}}}
-    )
+    return _data({"fulfillment": {"events": {"nodes": nodes[:_PAGE], "pageInfo": {"hasNextPage": len(nodes) > _PAGE}}}})
 
 
 def _fulfillment_order(variables: Mapping[str, Any], _: Shelf) -> Reply:

@@ -58,11 +58,7 @@ def _cards(value: Any) -> Iterator[Mapping[str, Any]]:
     attachments = value.get("attachments") if isinstance(value, dict) else None
     for attachment in attachments if isinstance(attachments, list) else ():
         card = attachment.get("content")
-        if (
-            attachment.get("contentType") == _CARD
-            and isinstance(card, dict)
-            and card.get("type") == "AdaptiveCard"
-        ):
+        if attachment.get("contentType") == _CARD and isinstance(card, dict) and card.get("type") == "AdaptiveCard":
             yield card
 
 

@@ -155,9 +155,7 @@ def _create_webhook(request: Request, shelf: Shelf) -> Reply:
     values = given if isinstance(given, dict) else {}
     topic, url = values.get("topic"), values.get("delivery_url")
     if topic not in _TOPICS and not str(topic).startswith("action."):
-        return _error(
-            400, "woocommerce_rest_webhook_invalid_topic", "Webhook topic is required and must be valid."
-        )
+        return _error(400, "woocommerce_rest_webhook_invalid_topic", "Webhook topic is required and must be valid.")
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         return _error(
             400,

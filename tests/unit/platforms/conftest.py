@@ -78,9 +78,7 @@ class Loop:
         assert webhook is not None
         inbound = inbound_of(callback)
         at = now or clock.now()
-        return webhook.verify(inbound, self.context.settings, at) or webhook.read(
-            inbound, self.context.settings, at
-        )
+        return webhook.verify(inbound, self.context.settings, at) or webhook.read(inbound, self.context.settings, at)
 
 
 def inbound_of(callback: Callback) -> Inbound:

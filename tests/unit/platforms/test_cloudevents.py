@@ -167,9 +167,7 @@ def test_the_mode_follows_the_content_type(content_type: str, status: int, field
     assert (found.status, found.field) == (status, field)
 
 
-@pytest.mark.parametrize(
-    "content_type", ["application/json; charset=utf-8", "", "application/vnd.example.v1+json"]
-)
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "", "application/vnd.example.v1+json"])
 def test_binary_mode_takes_json_under_any_of_its_names(content_type: str) -> None:
     request = raw(
         content_type, orjson.dumps(EVENT["data"]), ce_specversion="1.0", ce_id="A-1", ce_source="/s", ce_type="t"
@@ -262,9 +260,7 @@ def test_the_handshake_is_granted_by_header(headers: dict[str, str], answer: dic
 
 def test_the_handshake_is_refused_to_a_stranger_and_without_an_origin() -> None:
     assert HANDSHAKE is not None
-    settings = PLATFORM.settings.model_validate(
-        {"webhook_secret": SECRET, "allowed_origins": "a.example, b.example"}
-    )
+    settings = PLATFORM.settings.model_validate({"webhook_secret": SECRET, "allowed_origins": "a.example, b.example"})
     known = HANDSHAKE(inbound({"webhook-request-origin": "B.example"}, b"", "OPTIONS"), settings)
     stranger = HANDSHAKE(inbound({"webhook-request-origin": "c.example"}, b"", "OPTIONS"), settings)
     nobody = HANDSHAKE(inbound({}, b"", "OPTIONS"), settings)
@@ -286,9 +282,7 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
         assert refused(raw(content_type, body)).field == "body"
 
 
-LEAVES = (
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=12)
-)
+LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=12)
 JSON = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
 )
@@ -302,9 +296,7 @@ NAMES = st.sampled_from([*EVENT, "data_base64", "datacontenttype"])
         st.sampled_from(["ce-id", "ce-source", "ce-type", "ce-time", "ce-specversion"]), st.text(max_size=12)
     ),
 )
-def test_random_requests_are_read_or_refused_and_never_raise(
-    value: object, kind: str, headers: dict[str, str]
-) -> None:
+def test_random_requests_are_read_or_refused_and_never_raise(value: object, kind: str, headers: dict[str, str]) -> None:
     body = json.dumps(value).encode()
     headers = {**headers, "content-type": kind, **signed_headers(body, secret=SECRET, message_id="m", sent_at=NOW)}
     found = READ(inbound(headers, body), SETTINGS, NOW)

@@ -180,9 +180,7 @@ def test_a_refusal_never_repeats_the_value() -> None:
 
 def test_metacharacters_stay_plain_data() -> None:
     hostile = "'; DROP TABLE event; -- {{ 7*7 }} <script>"
-    event = event_of(
-        {**SMALLEST, "detail": hostile, "order_id": hostile, "lines": [{"sku": "{% x %}", "quantity": 1}]}
-    )
+    event = event_of({**SMALLEST, "detail": hostile, "order_id": hostile, "lines": [{"sku": "{% x %}", "quantity": 1}]})
     assert (event.detail, event.order_ref, event.lines[0].sku) == (hostile, hostile, "{% x %}")
 
 

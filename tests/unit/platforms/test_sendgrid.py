@@ -155,9 +155,7 @@ def test_people_of_one_call_do_not_see_each_other():
     people = [replace(MESSAGE, to=f"p{n}@example.com", reference=f"{n:032x}") for n in range(1000)]
     sent = mail(*people)
     assert [one["to"] for one in sent["personalizations"]] == [[{"email": person.to}] for person in people]
-    assert [one["custom_args"]["on_reference"] for one in sent["personalizations"]] == [
-        p.reference for p in people
-    ]
+    assert [one["custom_args"]["on_reference"] for one in sent["personalizations"]] == [p.reference for p in people]
 
 
 def test_a_mail_without_html_has_one_part():
@@ -446,9 +444,7 @@ def test_provisioning_makes_template_version_and_signed_webhook_once(loop):
         made.append(bench.call(step.make).json())
         assert step.exists(bench.call(step.find)), step.title
     assert made[-1]["public_key"] == PUBLIC_KEY
-    again = replace(
-        bench.context, settings=bench.context.settings.model_copy(update={"template_id": made[0]["id"]})
-    )
+    again = replace(bench.context, settings=bench.context.settings.model_copy(update={"template_id": made[0]["id"]}))
     version = provision(again)[1]
     assert not version.exists(bench.call(version.find))
     assert bench.call(version.make).status == 201

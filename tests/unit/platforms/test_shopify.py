@@ -188,9 +188,7 @@ def test_every_topic_of_the_table_has_a_recording() -> None:
     assert {topic.replace("/", "_") for topic in TOPICS} <= {path.stem for path in FIXTURES.glob("*.json")}
 
 
-@pytest.mark.parametrize(
-    "topic", ["refunds/create", "customers/update", "products/create", "Order", "orders/delete"]
-)
+@pytest.mark.parametrize("topic", ["refunds/create", "customers/update", "products/create", "Order", "orders/delete"])
 def test_topics_that_say_nothing_of_an_order_are_answered_200(topic: str) -> None:
     assert read(topic, recorded("refunds_create")) == Received(reply=Reply())
 
@@ -483,9 +481,7 @@ def test_metacharacters_stay_plain_data() -> None:
     assert (event.order_no, event.lines[0].sku) == (hostile, hostile)
 
 
-LEAVES = (
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=12)
-)
+LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=12)
 JSON = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
 )
@@ -518,9 +514,7 @@ def test_the_root_of_the_api_is_built_from_the_first_shop() -> None:
     assert PLATFORM.settings.model_validate({**VALUES, "base_url": "http://127.0.0.1:1/x"}).base_url.endswith("/x")
 
 
-@pytest.mark.parametrize(
-    "change", [{"shop": ""}, {"shop": "a b"}, {"shop": "https://x"}, {"api_version": "2026-13"}]
-)
+@pytest.mark.parametrize("change", [{"shop": ""}, {"shop": "a b"}, {"shop": "https://x"}, {"api_version": "2026-13"}])
 def test_settings_that_cannot_be_right_are_refused(change: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         PLATFORM.settings.model_validate({**VALUES, **change})
@@ -567,9 +561,7 @@ def edited(**change: Any) -> Message:
 
 
 def test_a_step_is_written_through_the_mutation() -> None:
-    created = {
-        "fulfillmentEventCreate": {"fulfillmentEvent": {"id": "gid://e/1", "status": "X"}, "userErrors": []}
-    }
+    created = {"fulfillmentEventCreate": {"fulfillmentEvent": {"id": "gid://e/1", "status": "X"}, "userErrors": []}}
     call, outcome = send(MESSAGE, answer({"data": created}))
     assert outcome == Accepted("gid://e/1")
     assert call is not None
@@ -618,9 +610,7 @@ USER_ERROR = {"field": ["fulfillmentEvent", "fulfillmentId"], "message": "privat
             Rejected(FailureKind.PERMANENT, "user_error_fulfillmentId"),
         ),
         (
-            answer(
-                {"data": {"fulfillmentEventCreate": {"userErrors": [{"field": None, "message": "private text"}]}}}
-            ),
+            answer({"data": {"fulfillmentEventCreate": {"userErrors": [{"field": None, "message": "private text"}]}}}),
             Rejected(FailureKind.PERMANENT, "user_error"),
         ),
         (

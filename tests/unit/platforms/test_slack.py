@@ -39,9 +39,7 @@ FIXTURES = Path(__file__).parents[2] / "fixtures" / "slack"
 VECTOR = json.loads((FIXTURES / "signature.json").read_text())
 HOOK_URL = f"https://hooks.slack.com/{HOOK}"
 VALUES = {"webhook_url": HOOK_URL, "bot_token": "xoxb-1", "signing_secret": VECTOR["signing_secret"]}
-CONTEXT = Context(
-    settings=SlackSettings.model_validate(VALUES), now=NOW, webhook_url="https://n.example/hooks/slack"
-)
+CONTEXT = Context(settings=SlackSettings.model_validate(VALUES), now=NOW, webhook_url="https://n.example/hooks/slack")
 CHANNEL = "C0123456789"
 MESSAGE = Message(
     delivery_id="d",
@@ -288,9 +286,7 @@ def test_a_lost_channel_of_one_client_does_not_stop_the_platform_but_our_own_doe
 
 def test_an_edit_that_may_have_happened_may_be_sent_again():
     edit = replace(TO_BOT, edit_of="C1:1.2")
-    assert outcome({"ok": False, "error": "fatal_error"}, message=edit) == Deferred(
-        K.TRANSIENT, "slack_fatal_error"
-    )
+    assert outcome({"ok": False, "error": "fatal_error"}, message=edit) == Deferred(K.TRANSIENT, "slack_fatal_error")
 
 
 def test_a_limit_says_how_long_to_wait():

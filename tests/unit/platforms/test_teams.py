@@ -172,9 +172,7 @@ def test_the_signature_of_a_url_is_marked_as_secret_in_both_its_forms():
 def test_a_base_url_takes_the_place_of_the_origin_and_nothing_else():
     settings = TeamsSettings(base_url="http://127.0.0.1:1/teams")
     url = call_of(MESSAGE, replace(CONTEXT, settings=settings)).url
-    assert url == URL.replace(
-        "https://default0123.45.environment.api.powerplatform.com", "http://127.0.0.1:1/teams"
-    )
+    assert url == URL.replace("https://default0123.45.environment.api.powerplatform.com", "http://127.0.0.1:1/teams")
 
 
 def test_the_default_is_the_url_of_the_settings():

@@ -269,9 +269,7 @@ def test_a_message_on_the_list_was_accepted_even_with_its_quotes_replaced():
     assert isinstance(found(listed(body='It\'s "here" - A-1001'), curly), Accepted)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"body": "Order A-1002 has shipped."}, {"direction": "inbound"}, {"to": "+1"}]
-)
+@pytest.mark.parametrize("changes", [{"body": "Order A-1002 has shipped."}, {"direction": "inbound"}, {"to": "+1"}])
 def test_another_message_on_the_list_is_not_ours(changes):
     assert found(listed(**changes)) == Rejected(K.PERMANENT, "not_found")
 
@@ -289,9 +287,7 @@ def test_a_lookup_that_cannot_tell_says_so():
 def test_genuine_signatures_pass_and_one_changed_byte_fails(name):
     vector = VECTORS[name]
     secret = (
-        {"auth_token": vector["auth_token"]}
-        if "auth_token" in vector
-        else {"webhook_shared_key": vector["secret"]}
+        {"auth_token": vector["auth_token"]} if "auth_token" in vector else {"webhook_shared_key": vector["secret"]}
     )
     settings = with_settings(**secret).settings
     json_type = {"content-type": "application/json"} if name == "json_body" else {}

@@ -352,9 +352,7 @@ def test_a_topic_that_is_missing_is_refused() -> None:
     assert found.field == "X-WC-Webhook-Topic"
 
 
-LEAVES = (
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=12)
-)
+LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=12)
 JSON = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
 )
@@ -504,9 +502,7 @@ ROOT = "http://127.0.0.1:9/woocommerce"
 def ask(call: Call, shelf: Shelf) -> VendorReply:
     path, _, query = call.url.removeprefix(ROOT).partition("?")
     endpoint = next(
-        one
-        for (method, pattern), one in VENDOR.routes.items()
-        if method == call.method and re.fullmatch(pattern, path)
+        one for (method, pattern), one in VENDOR.routes.items() if method == call.method and re.fullmatch(pattern, path)
     )
     return endpoint(Request(call.method, path, {"q": query}, dict(call.headers), call.body), shelf)
 
@@ -561,9 +557,7 @@ def test_a_thin_event_is_completed_by_fetching_its_order() -> None:
     assert whole.dedupe_key == thin.dedupe_key
     silent = answer({**recorded("order_created"), "status": "draft"}, 200)
     assert PLATFORM.reread.read(silent, thin, context) is None
-    assert PLATFORM.reread.read(answer({"id": 1}, 200), thin, context) == Deferred(
-        FailureKind.TRANSIENT, "unreadable"
-    )
+    assert PLATFORM.reread.read(answer({"id": 1}, 200), thin, context) == Deferred(FailureKind.TRANSIENT, "unreadable")
     gone = PLATFORM.reread.read(answer(wrong("woocommerce_rest_order_invalid_id"), 404), thin, context)
     assert isinstance(gone, Rejected)
 
