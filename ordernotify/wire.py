@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
@@ -69,10 +70,8 @@ class Wire:
         client = self._client(platform)
         try:
             response = await client.request(call.method, call.url, headers=call.headers, content=call.body)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise UnansweredError(NoAnswer.NOT_SENT, type(error).__name__) from None
         except httpx.TransportError as error:
-            raise UnansweredError(NoAnswer.NO_ANSWER, type(error).__name__) from None
+            raise _unanswered_error(error) from None
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
         return Answer(response.status_code, headers, response.content[:_LARGEST_ANSWER])
 
@@ -139,6 +138,18 @@ class Wire:
                 trust_env=False,
             )
         return client
+
+
+# The transport calls a connection that was reset under a written request a "ConnectTimeout", as it does one that was
+# never made. What aiohttp itself said tells them apart; only what surely never left may be sent again unasked.
+_NEVER_LEFT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+def _unanswered_error(error: httpx.TransportError) -> UnansweredError:
+    cause = error.__cause__
+    left = not isinstance(cause, _NEVER_LEFT) and not isinstance(error, httpx.PoolTimeout)
+    kind = type(cause or error).__name__
+    return UnansweredError(NoAnswer.NO_ANSWER if left else NoAnswer.NOT_SENT, kind)
 
 
 def redacted(call: Call) -> Mapping[str, str]:

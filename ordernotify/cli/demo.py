@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ from ordernotify.supervisor import AlreadyRunningError
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Also save the tables as an SVG picture.")] = None,
 ) -> None:
     """Start a house and a sandbox of the vendors on loopback, send real-format events, show what happened."""
     base = settings()
@@ -49,7 +51,10 @@ def demo(
         if as_json:
             print_json(result)
         else:
+            out.record = picture is not None
             _print(result)
+            if picture is not None:
+                out.save_svg(str(picture), title="make demo")
         if keep:
             err.print("running until Ctrl-C; the URLs are above")
             house.run()

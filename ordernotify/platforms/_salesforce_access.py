@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlencode, urlsplit
@@ -27,6 +28,7 @@ from ordernotify.platforms._base import (
     by_status,
     failure,
 )
+from ordernotify.platforms._salesforce_errors import refusal
 from ordernotify.platforms._word_maps import StatusMap, StatusWords
 
 _OK = 200
@@ -209,6 +211,10 @@ def _read_token(answer: Answer, context: Context) -> Token | Outcome:
     word = said.get("error")
     if isinstance(word, str) and word in _LOGIN:
         return failure(_LOGIN[word], f"salesforce_{word}", retry_after_s=answer.retry_after_s(context.now))
+    if isinstance(body, list):
+        refused = refusal(answer, context)
+        # The login failed, so no message was on its way.
+        return replace(refused, ambiguous=False) if isinstance(refused, Deferred) else refused
     code = f"salesforce_token_{answer.status}"
     return by_status(answer, context.now, code=code, ambiguous_5xx=False) or Rejected(_K.AUTH, code)
 

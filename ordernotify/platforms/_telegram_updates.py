@@ -15,13 +15,15 @@ from ordernotify.platforms._chat_words import said
 from ordernotify.platforms._reading import MAX_ID, Foreign, Word, read_json, whole
 from ordernotify.platforms._signing import active, same_secret
 
-SECRET: Final = "X-Telegram-Bot-Api-Secret-Token"
+SECRET: Final = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - the name of the header
 
 # In a group the command may name the bot; the code is what our link put after start=.
 _START = re.compile(r"/start(?:@[A-Za-z0-9_]{1,32})?(?:\s+([A-Za-z0-9_-]{1,64}))?")
 _STOP = re.compile(r"/stop(?:@[A-Za-z0-9_]{1,32})?")
 # What a chat makes of the bot. Coming back says nothing: whoever unblocks presses Start, which does.
 _OUT = frozenset({"kicked", "left"})
+
+_NOTHING = Received(reply=Reply())
 
 _UpdateId = Annotated[int, BeforeValidator(whole(0, MAX_ID))]
 _ChatId = Annotated[int, BeforeValidator(whole(-MAX_ID, MAX_ID))]
@@ -67,20 +69,27 @@ def read(inbound: Inbound, _settings: Any, _now: datetime) -> Received | Refusal
     if isinstance(update, Refusal):
         return update
     if update.my_chat_member is not None:
-        if update.my_chat_member.new_chat_member.status not in _OUT:
-            return Received(reply=Reply())
-        return _received(update.update_id, update.my_chat_member.chat, granted=False, code="telegram_blocked")
-    if update.message is None:
-        return Received(reply=Reply())
-    chat, text = update.message.chat, update.message.text
-    if (start := _START.fullmatch(text)) is not None:
-        links = ((start[1], str(chat.id)),) if start[1] else ()
-        return _received(update.update_id, chat, granted=True, code="telegram_start", links=links)
-    granted = False if _STOP.fullmatch(text) else said(text)
+        return _read_membership(update.update_id, update.my_chat_member)
+    if update.message is not None:
+        return _read_message(update.update_id, update.message)
+    return _NOTHING
+
+
+def _read_membership(update_id: int, mine: _MyMembership) -> Received:
+    if mine.new_chat_member.status not in _OUT:
+        return _NOTHING
+    return _received(update_id, mine.chat, granted=False, code="telegram_blocked")
+
+
+def _read_message(update_id: int, message: _Message) -> Received:
+    if (start := _START.fullmatch(message.text)) is not None:
+        links = ((start[1], str(message.chat.id)),) if start[1] else ()
+        return _received(update_id, message.chat, granted=True, code="telegram_start", links=links)
+    granted = False if _STOP.fullmatch(message.text) else said(message.text)
     if granted is None:
-        return Received(reply=Reply())
+        return _NOTHING
     code = "telegram_start" if granted else "telegram_stop"
-    return _received(update.update_id, chat, granted=granted, code=code)
+    return _received(update_id, message.chat, granted=granted, code=code)
 
 
 def _received(

@@ -221,8 +221,8 @@ def provision(context: Context) -> Sequence[Step]:
 
     app = Step(
         title="Webhook of the app",
-        instruction=f"In the app's dashboard under Messenger > Webhooks set the callback URL {context.webhook_url}, "
-        f"the verify token of verify_token, and the fields {', '.join(FIELDS)}.",
+        instruction="In the app's dashboard under Messenger > Webhooks set the callback URL "
+        f"{context.webhook_url}, the verify token of verify_token, and the fields {', '.join(FIELDS)}.",
     )
     page = Step(
         title="Webhook of the Page",

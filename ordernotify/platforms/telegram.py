@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -123,7 +124,11 @@ def build(messages: Sequence[Message], context: Context) -> Call:
     chat, _, number = message.edit_of.rpartition(":")
     if chat and number.isascii() and number.isdigit():
         return _method(context.settings, "editMessageText", _content(message, chat) | {"message_id": int(number)})
-    return _method(context.settings, "sendMessage", _content(message, message.to))
+    return _anew(message, message.to, context)
+
+
+def _anew(message: Message, chat: str, context: Context) -> Call:
+    return _method(context.settings, "sendMessage", _content(message, chat))
 
 
 def _content(message: Message, chat: str) -> dict[str, Any]:
@@ -157,18 +162,15 @@ def _method(settings: TelegramSettings, method: str, value: Mapping[str, Any] | 
 def converse(messages: Sequence[Message], context: Context) -> Conversation:
     """Send a message; once more to a group's new id, and anew where the message to edit is gone."""
     (message,) = messages
-    call = build(messages, context)
-    answer = yield call
-    chat = message.to
+    answer = yield build(messages, context)
+    if message.edit_of and _says(answer, *_GONE):
+        message = replace(message, edit_of="")
+        answer = yield _anew(message, message.to, context)
     if (moved := _new_chat(answer)) is not None:
         # Nothing was sent to the old id, and no message of the old group can be edited in the new one.
-        chat = moved
-        answer = yield _method(context.settings, "sendMessage", _content(message, chat))
-    elif message.edit_of and _says(answer, *_GONE):
-        answer = yield _method(context.settings, "sendMessage", _content(message, chat))
-        if (moved := _new_chat(answer)) is not None:
-            answer = yield _method(context.settings, "sendMessage", _content(message, moved))
-    return read_answer(answer, messages, context)
+        message = replace(message, edit_of="")
+        answer = yield _anew(message, moved, context)
+    return read_answer(answer, [message], context)
 
 
 # ---- answers ----

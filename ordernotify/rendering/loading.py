@@ -40,12 +40,15 @@ def read_tree(root: Path) -> Tree:
     """Return the templates under ``root``; raises TemplateError with every problem found."""
     if not root.is_dir():
         raise TemplateError([Problem(str(root), 0, "is no folder: give the folder that holds the templates")])
-    files = {
-        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
-    return _Check(files).tree()
+    check = _Check({})
+    for path in sorted((*root.rglob("*.j2"), *root.rglob("*.toml"))):
+        file = path.relative_to(root).as_posix()
+        try:
+            check.files[file] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            check.files[file] = ""
+            check.problems.append(Problem(file, 1, "is not UTF-8: save it as UTF-8"))
+    return check.tree()
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -183,8 +186,8 @@ class _Check:
     ) -> None:
         scope = _scope(spec, _said(words))
         used = {DERIVED.get(fact, fact) for fact in spec.facts}
-        for reading in layouts.values():
-            used |= reading.used
+        for layout in layouts.values():
+            used |= layout.used
         for language in words:
             for part in sorted(FILES):
                 file = f"{name}/{language}/{part}"
@@ -213,6 +216,9 @@ class _Check:
                 )
         if name == NOTICE_TEMPLATE and ceiling is not Label.PUBLIC:
             self._wrong(file, "a notice goes where nothing else may: its ceiling is PUBLIC", key="ceiling")
+        self._facts_and_samples(file, spec, words)
+
+    def _facts_and_samples(self, file: str, spec: Spec, words: Mapping[str, Words]) -> None:
         for fact in spec.facts:
             if DERIVED.get(fact, fact) not in spec.fields:
                 self._wrong(file, f"fact {fact!r} is not among [fields]", key="facts")

@@ -46,7 +46,8 @@ class Words(BaseModel):
         reached = STEPS.index(OrderStatus(status))
         arrived = reached == len(STEPS) - 1
         marks = ["✓" if n < reached or arrived else "●" if n == reached else "○" for n in range(len(STEPS))]
-        return " · ".join(f"{mark} {self.status[step]}" for mark, step in zip(marks, STEPS, strict=True))
+        # A mark stays on the line of its word.
+        return " · ".join(f"{mark}\u00a0{self.status[step]}" for mark, step in zip(marks, STEPS, strict=True))
 
 
 SEE_PORTAL = "see_portal"  # the phrase that stands where a field may not be shown

@@ -135,17 +135,18 @@ def _update(request: Request, shelf: Shelf) -> Reply:
     ticket = _ticket_of(shelf, number)
     if ticket is None:
         return _not_found()
+    refused = _locked(ticket, given) or _wrong(given) or _too_often(shelf, number)
+    return refused or _store(shelf, ticket, given, status=200)
+
+
+def _locked(ticket: Mapping[str, Any], given: Mapping[str, Any]) -> Reply | None:
     if ticket["status"] == "closed":
         return _invalid("status", "Status: closed prevents ticket update")
-    if str(number).endswith("403"):
+    if str(ticket["id"]).endswith("403"):
         return _invalid("requester", "Requester: Sam Client is suspended.")
-    if (wrong := _wrong(given)) is not None:
-        return wrong
     if given.get("safe_update") and given.get("updated_stamp") != ticket["updated_at"]:
         return _error(409, "UpdateConflict", "Safe Update prevented the update due to outdated ticket data")
-    if (busy := _too_often(shelf, number)) is not None:
-        return busy
-    return _store(shelf, ticket, given, status=200)
+    return None
 
 
 def _too_often(shelf: Shelf, number: int) -> Reply | None:
@@ -197,8 +198,8 @@ def _store(shelf: Shelf, before: Mapping[str, Any], given: Mapping[str, Any], *,
             ticket[name] = given[name]
     shelf.kind("tickets")[str(ticket["id"])] = ticket
     comment = given["comment"]
-    text = html.unescape(str(comment.get("html_body") or comment.get("body")))
-    plain = re.sub(r"<[^>]+>", "", text.replace("<br>", "\n"))
+    text = str(comment.get("html_body") or comment.get("body"))
+    plain = html.unescape(re.sub(r"<[^>]+>", "", text.replace("<br>", "\n")))
     mark = [found for tag in given.get("tags", []) if (found := _REFERENCE.fullmatch(str(tag)))]
     new = [one.group(1) for one in mark if one.group(0) not in before["tags"]]
     audit = {
@@ -206,9 +207,7 @@ def _store(shelf: Shelf, before: Mapping[str, Any], given: Mapping[str, Any], *,
         "ticket_id": ticket["id"],
         "created_at": _now(),
         "author_id": 1,
-        "events": [
-            {"id": shelf.serial, "type": "Comment", "public": comment.get("public", True), "body": plain},
-        ],
+        "events": [{"id": 1, "type": "Comment", "public": comment.get("public", True), "body": plain}],
     }
     taken = Taken(
         to=str(ticket["external_id"] or f"ticket:{ticket['id']}"),
