@@ -50,6 +50,7 @@ _LATER_DATE, _CLEARANCE, _CANCELLED = "US", "CD", "CA"
 
 # A clearance delay is a hold where its reason names an authority, a licence or papers.
 _HOLD = re.compile(r"\bagenc|\blicen[cs]|\bpermit|\bdocument|\bembargo|\bgovernment", re.IGNORECASE)
+_CANCEL = re.compile(r"cancel|void", re.IGNORECASE)
 _POSSESSION = re.compile(r"\bcarrier\b|possession", re.IGNORECASE)
 
 
@@ -106,13 +107,13 @@ _REASONS = ("reasonDescription", "actionDescription")
 def _words(value: object) -> str:
     words = [text_of(value, name) for name in _WORDS]
     words += [text_of(one, name) for one in items_of(value, "ancillaryDetails") for name in _REASONS]
-    return " ".join(filter(None, (*words, "")))
+    return " ".join(words)
 
 
 def _refined(code: str, means: Meaning, words: str) -> Meaning:
     if code == _CLEARANCE and _HOLD.search(words):
         return Meaning(S.REGULATORY_HOLD, CUSTOMS)
-    if code == _CANCELLED and _POSSESSION.search(words):
+    if code == _CANCELLED and _POSSESSION.search(words) and not _CANCEL.search(words):
         return Meaning(S.SHIPPED)  # of the other group that has these letters: in the carrier's possession
     return means
 

@@ -41,7 +41,7 @@ from ordernotify.carriers._telling import (
 )
 from ordernotify.core.delivery import FailureKind
 from ordernotify.core.events import OrderStatus as S
-from ordernotify.core.tracking import UNMAPPED, Care, Meaning, TrackingEvent, normal_number
+from ordernotify.core.tracking import UNMAPPED, Meaning, TrackingEvent, normal_number
 from ordernotify.platforms._base import Answer, Call, Context, Inbound, Refusal, TokenSource, json_body
 from ordernotify.platforms._reading import parse
 from ordernotify.platforms._signing import active, is_signed
@@ -161,7 +161,7 @@ def _step(step: Mapping[str, Any], number: str, now: datetime) -> TrackingEvent:
 def _current(piece: Mapping[str, Any], step: Mapping[str, Any], number: str, now: datetime) -> TrackingEvent:
     category = "".join(clean_code(text_of(piece, "statusCategory")).split())
     code = clean_code(text_of(step, "eventCode"))
-    means = CATEGORIES.get(category) or ("" if category else CODES.get(code)) or UNMAPPED
+    means = (CATEGORIES.get(category) if category else CODES.get(code)) or UNMAPPED
     if category == _ALERT:
         words = " ".join((text_of(piece, "status"), text_of(piece, "statusSummary"), text_of(step, "eventType")))
         means = _alert(code, words) or means
@@ -194,14 +194,14 @@ def _verify(inbound: Inbound, settings: Settings, _now: datetime) -> Refusal | N
     if isinstance(body, Refusal):
         return body
     # What is signed are two fields as they read, not the bytes that carry them.
-    signed = (text_of(body, "timestamp") + _payload(body)).encode("utf-8", "surrogatepass")
+    signed = (_exactly(body, "timestamp") + _exactly(body, "payload")).encode()
     if not is_signed(signatures, signed, [one.encode() for one in active(settings.push_secret)]):
         return Refusal(_UNAUTHORIZED, _SIGNATURES[0], "must match timestamp and payload of the body")
     return None
 
 
-def _payload(body: object) -> str:
-    value = body.get("payload") if isinstance(body, dict) else None
+def _exactly(body: object, name: str) -> str:
+    value = body.get(name) if isinstance(body, dict) else None
     return value if isinstance(value, str) else ""
 
 
@@ -209,7 +209,7 @@ def _pushed(inbound: Inbound, _settings: Settings, now: datetime) -> Pushed | Re
     body = parse(inbound.body)
     if isinstance(body, Refusal):
         return body
-    piece = parse(_payload(body).encode("utf-8", "surrogatepass"), within="payload")
+    piece = parse(_exactly(body, "payload").encode(), within="payload")
     if isinstance(piece, Refusal):
         return piece
     number = normal_number(text_of(piece, "trackingNumber"))

@@ -34,7 +34,7 @@ from ordernotify.platforms._base import (
 )
 from ordernotify.platforms._chat_words import cut
 from ordernotify.platforms._signing import active
-from ordernotify.platforms._telegram_updates import SECRET, read, verify
+from ordernotify.platforms._telegram_updates import read, verify
 
 _TOKEN = re.compile(r"[0-9]{3,20}:[A-Za-z0-9_-]{10,100}")
 _SECRET_TEXT = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -252,8 +252,7 @@ def provision(context: Context) -> Sequence[Step]:
     secrets = active(settings.webhook_secret)
     bot = Step(
         title="Bot",
-        instruction="In Telegram ask @BotFather for /newbot and put the token into bot_token; choose a "
-        f"webhook_secret, which comes back in the header {SECRET}.",
+        instruction="Ask @BotFather for /newbot, put the token into bot_token, and choose a webhook_secret.",
     )
     people = Step(
         title="Each person or group",

@@ -114,15 +114,18 @@ class _Reader:
 
     def _text(self, node: nodes.TemplateData) -> None:
         text = node.data
-        if self.extends and not self.block and text.strip():
-            self._fault(node, "text outside every block is never shown: put it into a block of the layout")
-        if _OUTSIDE_LINK.search(text):
-            self._fault(node, "a link may only come from portal_url or tracking_url: remove the fixed address")
+        if self.extends and not self.block and (lost := re.search(r"\S", text)):
+            self._fault_in(node, lost, "text outside every block is never shown: put it into a block of the layout")
+        if link := _OUTSIDE_LINK.search(text):
+            self._fault_in(node, link, "a link may only come from portal_url or tracking_url: remove the fixed address")
         if self.html and (active := _ACTIVE_HTML.search(text)):
-            self._fault(node, f"{active.group()!r} is not allowed: an e-mail loads and runs nothing")
+            self._fault_in(node, active, f"{active.group()!r} is not allowed: an e-mail loads and runs nothing")
         if self._fills_a_tag() and not _CONSTANT_BLOCK.fullmatch(text.strip()):
             self._fault(node, f"block {self.block!r} stands in a tag: give one plain word such as #1f4e79")
         self.written += text
+
+    def _fault_in(self, node: nodes.TemplateData, found: re.Match[str], message: str) -> None:
+        self.found.faults.append(Fault(node.lineno + node.data.count("\n", 0, found.start()), message))
 
     def _value(self, node: nodes.Name, known: frozenset[str]) -> None:
         name = node.name

@@ -179,12 +179,13 @@ def _values(
             values[one.name] = words.phrases[SEE_PORTAL]
     status = values.get("status")
     if status is not None:
-        if fields.get("detail") in words.replaces_status and "detail" in values:
+        if "detail" in values and fields["detail"] in words.replaces_status:
+            # What really happens takes the place of the status and of a line that would contradict it.
             values["status_word"] = values.pop("detail")
         else:
             values["status_word"] = words.status[status]
-        if progress := words.progress(status):
-            values["progress"] = progress
+            if progress := words.progress(status):
+                values["progress"] = progress
     return values
 
 

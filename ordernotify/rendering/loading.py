@@ -73,7 +73,9 @@ class _Check:
 
     def _wrong(self, file: str, message: str, *, key: str = "", line: int = 1) -> None:
         if key:
-            found = re.search(rf"^\s*\"?{re.escape(key)}\"?\s*=", self.files.get(file, ""), re.MULTILINE)
+            found = re.search(
+                rf"^[ \t]*(\[{re.escape(key)}\]|{re.escape(key)}[ \t]*=)", self.files.get(file, ""), re.MULTILINE
+            )
             line = self.files[file].count("\n", 0, found.end()) + 1 if found else line
         self.problems.append(Problem(file, line, message))
 

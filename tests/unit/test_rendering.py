@@ -87,7 +87,11 @@ def test_no_value_changes_the_markup_of_a_mail(value, name):
     (made.subject + made.text + made.html).encode("utf-8")
 
 
-@given(st.lists(st.sampled_from(["{{", "}}", "{%", "%}", "{#", "#}", "7*7", "order_no", "<", ">", '"', "'", "&"])))
+@given(
+    st.lists(
+        st.sampled_from(["{{", "}}", "{%", "%}", "{#", "#}", "7*7", "order_no", "<", ">", '"', "'", "&"]), max_size=6
+    )
+)
 @settings(max_examples=100, deadline=None)
 def test_no_value_is_ever_read_as_template_text(pieces):
     value = " ".join(["x", *pieces])
@@ -141,7 +145,7 @@ def test_a_name_with_accents_is_kept_and_composed():
 
 
 def test_typographic_quotes_do_not_double_the_price_of_a_text_message():
-    assert "O'Brien Freight" in shipped(Channel.SMS, carrier="O’Brien Freight").text
+    assert "O'Brien Freight" in shipped(Channel.SMS, carrier="O\u2019Brien Freight").text
 
 
 # What the library makes of fields.
@@ -285,8 +289,10 @@ REFUSED_EDITS = [
         "shipped/template.toml",
         'ceiling = "CUI_SP"',
         'ceiling = "FCI"',
-        "shipped/template.toml:17: field 'lines' can be CUI_SP, above the ceiling FCI: raise the ceiling or remove"
-        " the field",
+        (
+            "shipped/template.toml:17: field 'lines' can be CUI_SP, above the ceiling FCI: raise the ceiling or remove"
+            " the field"
+        ),
     ),
     (
         "shipped/template.toml",
@@ -328,20 +334,22 @@ REFUSED_EDITS = [
         "shipped/en/sms.j2",
         "has shipped",
         "has shipped, which makes us all very happy here and we hope that it makes you happy as well",
-        "shipped/en/sms.j2:1: its samples take 2 segments of GSM-7, the budget is 1: shorten it, or raise"
-        " sms_segments in template.toml",
+        (
+            "shipped/en/sms.j2:1: its samples take 2 segments of GSM-7, the budget is 1: shorten it, or raise"
+            " sms_segments in template.toml"
+        ),
     ),
     (
         "shipped/en/chat.text.j2",
-        "+%}",
-        "%}",
-        "shipped/en/chat.text.j2:1: a tag at the end swallows the line break: close it with +%}",
+        "is defined %} {{ tracking_url }}{% endif +%}",
+        "is defined %} {{ tracking_url }}{% endif %}",
+        "shipped/en/chat.text.j2:3: a tag at the end swallows the line break: close it with +%}",
     ),
     (
         "shipped/en/email.html.j2",
         "<p>",
         '<img src="x"><p>',
-        "shipped/en/email.html.j2:3: '<img' is not allowed: an e-mail loads and runs nothing",
+        "shipped/en/email.html.j2:4: '<img' is not allowed: an e-mail loads and runs nothing",
     ),
     (
         "shipped/en/email.html.j2",
@@ -359,14 +367,16 @@ REFUSED_EDITS = [
         "shipped/en/email.html.j2",
         "block headline",
         "block headlines",
-        "shipped/en/email.html.j2:2: block 'headlines' is not in the layout: there are body, facts_table, headline,"
-        " tone",
+        (
+            "shipped/en/email.html.j2:2: block 'headlines' is not in the layout: there are body, facts_table, headline,"
+            " tone"
+        ),
     ),
     (
         "shipped/en/email.text.j2",
         "{% endblock %}",
         "{% endblock %}\nlost",
-        "shipped/en/email.text.j2:4: text outside every block is never shown: put it into a block of the layout",
+        "shipped/en/email.text.j2:5: text outside every block is never shown: put it into a block of the layout",
     ),
     (
         "shipped/en/email.text.j2",
