@@ -18,8 +18,9 @@ from rich.progress import Progress
 from ordernotify.cli._demo_result import Driven
 from ordernotify.clock import now
 from ordernotify.house import Addresses
+from ordernotify.platforms import PLATFORMS
 from ordernotify.sandbox.senders import cloudevents_request
-from ordernotify.sandbox.stories import WOOCOMMERCE_STATUSES, Sent, Source, client_ref, story
+from ordernotify.sandbox.stories import WOOCOMMERCE_STATUSES, Sent, Source, client_ref, story, tracking_no
 from ordernotify.sandbox.vendors import VENDORS
 
 API_KEY = f"demo-{secrets.token_urlsafe(12)}"
@@ -32,6 +33,8 @@ HOUSE_SETTINGS = {
 _EVERY_S = 0.2
 _REPEAT_EVERY = 10
 _GOVERNMENT_ORDER = "GOV-7001"
+EVERYWHERE = "everywhere"
+_TOURS = 5
 _CONTRACT = "N00024-26-C-1234"
 # Drawn anew for each demo; the shops' are those that their simulated vendors sign with.
 SECRETS: dict[str, str] = {
@@ -82,6 +85,21 @@ def _teams(name: str) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def _everywhere() -> dict[str, Any]:
+    """Return a client who wants every order event on every platform that can send."""
+    contacts = [
+        _contact(
+            name.replace("_", "-"),
+            min(platform.channels).value,
+            name,
+            platform.example,
+        )
+        for name, platform in PLATFORMS.items()
+        if platform.sends and name in VENDORS
+    ]
+    return {"id": EVERYWHERE, "name": "Everywhere Systems", "recipients": [_recipient("Eve Ryan", contacts)]}
+
+
 class Cast:
     """The clients of the demo: who they are, what they chose, what their channels may carry."""
 
@@ -114,6 +132,7 @@ class Cast:
                    training_until="2099-01-01", agreement_until="2099-01-01"),
             ],
         },
+        _everywhere(),
     )  # fmt: skip
     PARTS: tuple[dict[str, Any], ...] = (
         {"sku": "RAD-7", "name": "Radar module 7"},
@@ -147,6 +166,7 @@ async def drive(addresses: Addresses, bar: Progress) -> Driven:
                 await _post(client, post, driven)
             bar.advance(task)
             await asyncio.sleep(max(0.0, began + _EVERY_S - asyncio.get_running_loop().time()))
+        await _tour(client, driven)
         await _garbage(client, driven)
     return driven
 
@@ -235,6 +255,25 @@ async def _post(client: httpx.AsyncClient, post: Sent, driven: Driven) -> None:
         driven.duplicate += answer.json().get("duplicates", 0)
     elif not answer.is_success:
         driven.rejected += 1
+
+
+async def _tour(client: httpx.AsyncClient, driven: Driven) -> None:
+    """Post a few events of the client who wants each of them on every platform, one by one."""
+    for number in range(_TOURS):
+        event = {
+            "id": f"tour-{number}",
+            "order_id": f"EW-{2000 + number}",
+            "client": EVERYWHERE,
+            "status": "shipped",
+            "label": "PUBLIC",
+            "carrier": "UPS",
+            "tracking_no": tracking_no(2000 + number),
+        }
+        began = time.time() * 1000
+        answer = await client.post("/api/v1/events", json=event, headers={"x-api-key": API_KEY})
+        driven.accepted += len(answer.json()["accepted"])
+        driven.tours |= dict.fromkeys(answer.json()["accepted"], began)
+        await asyncio.sleep(1.0)
 
 
 async def _garbage(client: httpx.AsyncClient, driven: Driven) -> None:

@@ -26,6 +26,7 @@ class Driven:
     duplicate: int = 0
     rejected: int = 0
     government_order: str = ""
+    tours: dict[str, float] = field(default_factory=dict)  # events that went to every platform
 
 
 async def collect(url: str, addresses: Addresses, driven: Driven) -> dict[str, Any]:
@@ -72,6 +73,7 @@ async def collect(url: str, addresses: Addresses, driven: Driven) -> dict[str, A
             "suppressed": suppressed,
             "duplicates_at_vendors": sum(vendor["duplicates"] for vendor in (await _counts(addresses)).values()),
             "latency_ms": await _latency(connection, driven, arrived),
+            "fan_out": await _fan_out(connection, driven),
             "government_example": await _government(connection, driven.government_order),
             "urls": {
                 "api": f"{addresses.web}/docs",
@@ -134,11 +136,37 @@ async def _latency(connection: asyncpg.Connection, driven: Driven, arrived: dict
     }
 
 
+async def _fan_out(connection: asyncpg.Connection, driven: Driven) -> dict[str, Any]:
+    """Return, for the events that went to every platform, how each fared and when the last one was called."""
+    rows = await connection.fetch(
+        "SELECT d.event_id::text, d.platform, d.status, d.code, extract(epoch FROM a.started_at) * 1000 AS at"
+        " FROM delivery d LEFT JOIN attempt a ON a.delivery_id = d.id AND a.number = 1"
+        " WHERE d.event_id::text = ANY($1) ORDER BY d.platform",
+        list(driven.tours),
+    )
+    last: dict[str, float] = {}
+    grid: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        entry = grid.setdefault(row["platform"], {"platform": row["platform"], "outcomes": {}, "codes": [], "ms": []})
+        entry["outcomes"][row["status"]] = entry["outcomes"].get(row["status"], 0) + 1
+        entry["codes"] = sorted({*entry["codes"], row["code"]})
+        if row["at"] is not None:
+            wait = float(row["at"]) - driven.tours[row["event_id"]]
+            entry["ms"].append(round(wait))
+            last[row["event_id"]] = max(last.get(row["event_id"], 0.0), wait)
+    waits = sorted(last.values())
+    return {
+        "platforms": len(grid),
+        "p50_ms_to_last_platform": round(waits[len(waits) // 2]) if waits else 0,
+        "grid": list(grid.values()),
+    }
+
+
 async def _government(connection: asyncpg.Connection, order_no: str) -> list[dict[str, Any]]:
     rows = await connection.fetch(
         "SELECT d.platform, d.channel, d.verdict, d.rules, d.removed, d.status, m.body FROM delivery d"
         " JOIN message m ON m.delivery_id = d.id JOIN orders o ON o.id = d.order_id WHERE o.order_no = $1"
-        " ORDER BY d.event_id, d.platform LIMIT 4",
+        " ORDER BY d.event_id, d.platform LIMIT 2",
         order_no,
     )
     shown = []

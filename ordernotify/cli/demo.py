@@ -96,6 +96,20 @@ def _print(result: dict[str, Any]) -> None:
         ("platform", "reason", "rules", "deliveries"),
         [(row["platform"], row["reason"], " ".join(row["rules"]), row["count"]) for row in result["suppressed"]],
     )
+    fan_out = result["fan_out"]
+    _table(
+        f"One event, {fan_out['platforms']} platforms: all called after {fan_out['p50_ms_to_last_platform']} ms",
+        ("platform", "outcomes", "answers", "called after (ms)"),
+        [
+            (
+                row["platform"],
+                ", ".join(f"{number} {outcome}" for outcome, number in row["outcomes"].items()),
+                " ".join(row["codes"]),
+                ", ".join(map(str, sorted(row["ms"]))),
+            )
+            for row in fan_out["grid"]
+        ],
+    )
     _table(
         "One government order, two channels",
         ("platform", "decision", "rules", "what the client reads"),

@@ -14,24 +14,22 @@ from ordernotify.platforms._base import (
     Call,
     Context,
     Conversation,
-    Finding,
     Gives,
     Idempotency,
     Platform,
     Probe,
     Refusal,
-    Step,
     Webhook,
     json_body,
 )
 from ordernotify.platforms._hubspot_access import TOKEN, HubSpotSettings, ask_property, call, refusal
 from ordernotify.platforms._hubspot_email import mail, mailed
 from ordernotify.platforms._hubspot_events import RECORD, REREAD, SIGNATURE, read, verify
+from ordernotify.platforms._hubspot_setup import provision, read_property
 
 MAX_INPUTS: Final = 100
-GROUP: Final = "ordernotify"
 
-_OK, _MULTI_STATUS, _NOT_FOUND = 200, 207, 404
+_OK, _MULTI_STATUS = 200, 207
 _ADDRESS_MAX = 255
 _DOTS: Final = frozenset({".", ".."})
 
@@ -48,9 +46,9 @@ def read_address(text: str) -> str | Refusal:
     return Refusal(422, "address", f"must be an e-mail address, an id such as {RECORD}123, or a unique value")
 
 
-def group(message: Message, _settings: HubSpotSettings) -> str:
-    """Return what messages of one call share: records go together, each e-mail by itself."""
-    return message.reference if message.channel is Channel.EMAIL else "records"
+def group(message: Message, settings: HubSpotSettings) -> str:
+    """Return what messages of one call share: what their records are known by; each e-mail goes by itself."""
+    return message.reference if message.channel is Channel.EMAIL else f"records {_key(message, settings)[1]}"
 
 
 def _send(messages: Sequence[Message], context: Context) -> Conversation:
@@ -68,10 +66,11 @@ def _send(messages: Sequence[Message], context: Context) -> Conversation:
 
 def _write(messages: Sequence[Message], context: Context) -> Conversation:
     """Write each record at most once a call: HubSpot refuses a batch that names one twice."""
+    settings: HubSpotSettings = context.settings
     outcomes: list[Outcome] = [Rejected(FailureKind.PERMANENT, "hubspot_address")] * len(messages)
     waiting = [place for place, one in enumerate(messages) if not isinstance(read_address(one.to), Refusal)]
     while waiting:
-        first = {messages[place].to: place for place in reversed(waiting)}
+        first = {_key(messages[place], settings): place for place in reversed(waiting)}
         places = sorted(first.values())
         waiting = [place for place in waiting if place not in places]
         wave = [messages[place] for place in places]
@@ -176,117 +175,6 @@ def _names(error: Mapping[str, Any]) -> list[str]:
     return [name for name in (*listed, error.get("objectWriteTraceId")) if isinstance(name, str) and name]
 
 
-# ---- setting up ----
-
-
-def _read_property(answer: Answer, context: Context) -> Sequence[Finding]:
-    settings: HubSpotSettings = context.settings
-    there = answer.status == _OK
-    missing = answer.status == _NOT_FOUND
-    code = "" if there or missing else refusal(answer, context).code
-    receives = settings.client_secret is not None and bool(context.webhook_url)
-    return (
-        Finding("access", not code, f"HubSpot answers {code}: check the token and its scopes" if code else ""),
-        Finding("properties", there, "" if there else "provision: the properties that we write are not there"),
-        Finding("order events", receives, "" if receives else "set public_url and client_secret to take webhooks"),
-    )
-
-
-def provision(context: Context) -> Sequence[Step]:
-    """Return the properties that we write, the workflow that they start, and what a person does."""
-    settings: HubSpotSettings = context.settings
-    root = f"{settings.properties_path}/{settings.object_type}"
-    kinds = {
-        settings.status_property: ("Order notice: status", "text"),
-        settings.text_property: ("Order notice: text", "textarea"),
-        settings.reference_property: ("Order notice: reference", "text"),
-    }
-    made_group = {"name": GROUP, "label": "Order notices", "displayOrder": -1}
-    return (
-        Step(
-            title="Group of the properties",
-            find=call(context, "GET", f"{root}/groups/{GROUP}"),
-            exists=lambda answer: answer.status == _OK,
-            make=call(context, "POST", f"{root}/groups", json_body(made_group)),
-        ),
-        *(_property(context, root, name, label, field) for name, (label, field) in kinds.items()),
-        Step(
-            title="Workflow",
-            find=call(context, "GET", f"{settings.flows_path}?limit=100"),
-            exists=lambda answer: any(one.get("name") == GROUP for one in _results(answer)),
-            make=call(context, "POST", settings.flows_path, json_body(workflow(settings))),
-            instruction="It is created turned off. Open it, let it send your e-mail to whom the record belongs (the "
-            f"words are in {settings.text_property}), leave re-enrolment on, and turn it on.",
-        ),
-        Step(
-            title="Webhooks",
-            instruction=f"In the app's settings set the webhook target {context.webhook_url or '(set public_url)'}, "
-            f"subscribe to creation and to changes of {settings.event_property} of {settings.object_type}, and put "
-            "the app's client secret into client_secret.",
-        ),
-    )
-
-
-def _property(context: Context, root: str, name: str, label: str, field_type: str) -> Step:
-    made = {"name": name, "label": label, "groupName": GROUP, "type": "string", "fieldType": field_type}
-    return Step(
-        title=f"Property {name}",
-        find=call(context, "GET", f"{root}/{name}"),
-        exists=lambda answer: answer.status == _OK,
-        make=call(context, "POST", root, json_body(made)),
-    )
-
-
-def _results(answer: Answer) -> list[dict[str, Any]]:
-    body = answer.json()
-    return _dicts(body.get("results")) if isinstance(body, dict) else []
-
-
-def workflow(settings: HubSpotSettings) -> dict[str, Any]:
-    """Return a workflow that enrols a record each time our reference in it changes."""
-    known = {"operationType": "ALL_PROPERTY", "operator": "IS_KNOWN", "includeObjectsWithNoValueSet": False}
-    named = {
-        "operationType": "MULTISTRING",
-        "operator": "IS_EQUAL_TO",
-        "values": [settings.reference_property],
-        "includeObjectsWithNoValueSet": False,
-    }
-    sends = {
-        "actionId": "1",
-        "actionTypeId": "0-4",
-        "actionTypeVersion": 0,
-        "type": "SINGLE_CONNECTION",
-        "fields": {"content_id": str(settings.workflow_email_id)},
-    }
-    by_contact = settings.object_number == "0-1"
-    return {
-        "name": GROUP,
-        "type": "CONTACT_FLOW" if by_contact else "PLATFORM_FLOW",
-        "flowType": "WORKFLOW",
-        "objectTypeId": settings.object_number,
-        "isEnabled": False,
-        "enrollmentCriteria": {
-            "type": "EVENT_BASED",
-            "shouldReEnroll": True,
-            "eventFilterBranches": [
-                {
-                    "eventTypeId": "4-655002",  # a property of the record changed
-                    "operator": "HAS_COMPLETED",
-                    "filterBranchType": "UNIFIED_EVENTS",
-                    "filterBranchOperator": "AND",
-                    "filterBranches": [],
-                    "filters": [
-                        {"filterType": "PROPERTY", "property": "hs_name", "operation": named},
-                        {"filterType": "PROPERTY", "property": "hs_value", "operation": known},
-                    ],
-                }
-            ],
-        },
-        "actions": [sends] if settings.workflow_email_id else [],
-        **({"startActionId": "1", "nextAvailableActionId": "2"} if settings.workflow_email_id else {}),
-    }
-
-
 PLATFORM = Platform(
     name="hubspot",
     title="HubSpot",
@@ -309,7 +197,7 @@ PLATFORM = Platform(
         signature=f"{SIGNATURE}: HMAC-SHA256 over method, URL, body and time; within 5 minutes",
     ),
     reread=REREAD,
-    probe=Probe(build=ask_property, read=_read_property),
+    probe=Probe(build=ask_property, read=read_property),
     provision=provision,
     per_second=10.0,  # 100 in 10 seconds, the smallest of its plans
 )

@@ -328,7 +328,7 @@ REFUSED_EDITS = [
         "regulatory_hold/template.toml",
         "[samples]\n",
         'detail = "optional"\n\n[samples]\ndetail = "customs"\n',
-        "regulatory_hold/template.toml:15: field 'detail' is declared and never shown: remove it",
+        "regulatory_hold/template.toml:16: field 'detail' is declared and never shown: remove it",
     ),
     (
         "shipped/en/sms.j2",
