@@ -28,7 +28,7 @@ def word(item: ToWord, *, library: Library, settings: Settings) -> Worded | Stop
     allowed = (
         {name: everything[name] for name in _OURS}
         if item.template == NOTICE_TEMPLATE
-        else {name: value for name, value in everything.items() if name not in item.removed and value}
+        else {name: value for name, value in everything.items() if name not in item.removed}
     )
     rendered = library.render(template=item.template, channel=item.channel, language=item.language, fields=allowed)
     if isinstance(rendered, RenderProblem):
@@ -48,7 +48,7 @@ def word(item: ToWord, *, library: Library, settings: Settings) -> Worded | Stop
         channel=item.channel,
         to=address_of(item),
         status=item.status,
-        language=item.language,
+        language=rendered.language,
         subject=rendered.subject,
         text=rendered.text,
         html=rendered.html,

@@ -20,7 +20,7 @@ OPTINS: Final[Mapping[str, bool]] = {"STOP_NOTIFICATIONS": False, "RESUME_NOTIFI
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_ID_LENGTH = 500
 # A message id may be longer than any word of ours; cut, it would name another message.
-_Mid = Annotated[str, Field(default="", strict=True, max_length=_MAX_ID_LENGTH)]
+_Mid = Annotated[str, Field(strict=True, max_length=_MAX_ID_LENGTH)]
 _Milliseconds = Annotated[int, BeforeValidator(whole(0, MAX_ID))]
 # Meta takes any other answer as a failure, and after an hour of those it stops calling.
 _EXACTLY_200 = Reply()

@@ -1,6 +1,8 @@
 """The shipped templates: every message, on every channel, in every language, is fit to be sent."""
 
 import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from ordernotify.rendering import Library, Rendered
 from ordernotify.rendering.words import TOLD
 
 LIBRARY = Library.load()
+WORDS = Path(__file__).resolve().parents[2] / "templates" / "_words"
 MESSAGES = [
     pytest.param(name, channel, language, id=f"{name}-{channel}-{language}")
     for name in LIBRARY.templates
@@ -85,7 +88,7 @@ def test_a_text_message_starts_with_the_supplier_and_keeps_to_the_alphabet_and_s
 @pytest.mark.parametrize("language", LIBRARY.languages)
 def test_every_status_and_detail_word_fits_the_alphabet_of_cheap_texts(language):
     for name in ("out_for_delivery", CORRECTION_TEMPLATE, "delayed"):
-        details = ("", "available_for_pickup", "delivery_attempted", "customs", "returning", "weather")
+        details = tomllib.loads((WORDS / f"{language}.toml").read_text(encoding="utf-8"))["details"]
         for status in TOLD:
             for detail in details:
                 fields = LIBRARY.samples(name) | {"status": status, "detail": detail}

@@ -42,8 +42,10 @@ def _fault_of(asked: Any) -> Reply | None:
     for ending, (code, subcode) in REFUSED.items():
         if psid.endswith(ending):
             return error(400, code, "This person isn't available right now", subcode)
-    if asked["messaging_type"] == "UTILITY":
-        return None
+    return None if asked["messaging_type"] == "UTILITY" else _fault_of_text(psid, message)
+
+
+def _fault_of_text(psid: str, message: Mapping[str, Any]) -> Reply | None:
     if psid.endswith(LONG_AGO):
         return error(403, 10, "This message is sent outside of allowed window", 2018278)
     text, metadata = str(message.get("text", "")), str(message.get("metadata", ""))

@@ -81,7 +81,7 @@ def _callbacks(url: str, to: str, reference: str, wamid: str) -> tuple[Callback,
             "timestamp": stamp,
             "recipient_id": to,
             "biz_opaque_callback_data": reference,
-            **({"errors": [{"code": int(late), "title": "Nicht zustellbar – señal"}]} if word == "failed" else {}),
+            **({"errors": [{"code": int(late), "title": "Señal: message undeliverable"}]} if word == "failed" else {}),
         }
         for word in words
     ]

@@ -240,8 +240,8 @@ def test_random_answers_mean_an_outcome_and_never_raise(value, status, to):
 # ---- webhooks ----
 
 
-def posted(value: object, token: str = "rule-secret") -> Inbound:
-    return Inbound("POST", "", {TOKEN_HEADER.lower(): token} if token else {}, json.dumps(value).encode())
+def posted(value: object, proof: str = "rule-secret") -> Inbound:
+    return Inbound("POST", "", {TOKEN_HEADER.lower(): proof} if proof else {}, json.dumps(value).encode())
 
 
 @pytest.mark.parametrize(
