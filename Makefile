@@ -15,8 +15,11 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv-uv/bin/uv:
-	$(PYTHON) -m venv .venv-uv
-	.venv-uv/bin/pip install --quiet --disable-pip-version-check uv
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, as PYTHON=...")'
+	@echo "fetching uv into this folder"
+	@$(PYTHON) -m venv .venv-uv >/dev/null 2>&1 && .venv-uv/bin/pip install --quiet --disable-pip-version-check uv \
+	  || $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .venv-uv uv \
+	  || { echo "uv could not be installed: this Python has neither venv nor pip. Install uv, or Debian's python3-venv"; exit 1; }
 
 .venv/.ready: uv.lock pyproject.toml | $(if $(findstring .venv-uv,$(UV)),.venv-uv/bin/uv)
 	"$(UV)" sync --frozen --quiet

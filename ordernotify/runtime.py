@@ -113,6 +113,12 @@ async def build(house: Settings | None = None) -> Runtime:
     )
 
 
+def use(house: Runtime | None) -> None:
+    """Make ``house`` this process's runtime: for a program that builds its own with ``build``, and closes it."""
+    global _current  # noqa: PLW0603 - one runtime a process is this module's whole purpose
+    _current = house
+
+
 async def close() -> None:
     """Close this process's runtime, if one was built."""
     global _current

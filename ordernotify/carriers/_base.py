@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -70,8 +70,8 @@ class Push:
     ``status`` is the HTTP status that this carrier takes for success.
     """
 
-    verify: Callable[[Inbound, Any, Any], Refusal | None]
-    read: Callable[[Inbound, Any, Any], Pushed | Refusal]
+    verify: Callable[[Inbound, Any, datetime], Refusal | None]
+    read: Callable[[Inbound, Any, datetime], Pushed | Refusal]
     signature: str  # one line for the documentation: what proves that a call is genuine
     status: int = 200
 
@@ -90,6 +90,8 @@ class Follow:
 class Carrier:
     """Everything the house needs to know of a carrier, or of a service that speaks for many carriers.
 
+    Numbers are given to it as ``normal_number`` returns them, at most ``batch`` a call, and ``read`` has a
+    reading for each of them.
     ``patterns`` are the numbers that are certainly its own, ``takes`` those that it can be asked about.
     ``names`` are the beginnings of what order sources call it (lower case, letters and digits only).
     """
@@ -104,7 +106,7 @@ class Carrier:
     batch: int = 1
     names: tuple[str, ...] = ()
     patterns: tuple[re.Pattern[str], ...] = ()
-    takes: re.Pattern[str] = field(default=re.compile(r"[!-~]{1,64}"))
+    takes: re.Pattern[str] = re.compile(r"[!-~]{1,64}")
     token: TokenSource | None = None
     push: Push | None = None
     follow: Follow | None = None

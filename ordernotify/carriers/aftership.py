@@ -50,7 +50,7 @@ NAME = "aftership"
 _OK, _CREATED, _UNAUTHORIZED, _UNPROCESSABLE = 200, 201, 401, 422
 _SIGNATURE = "aftership-hmac-sha256"  # that of AfterShip's other products has another name
 _UPDATE, _DELIVERED = "tracking_update", "Delivered"
-_LATEST_TS = 4_102_444_800  # the year 2100: what lies behind it is no time
+_TIMES = range(946_684_800, 4_102_444_800)  # the years 2000 to 2099: what lies outside is no time
 
 _PERSON = Meaning(None, care=Care.FIRST)
 
@@ -219,7 +219,7 @@ def _pushed(inbound: Inbound, _settings: Settings, now: datetime) -> Pushed | Re
     if not isinstance(tracking, dict) or not number:
         return Refusal(_UNPROCESSABLE, "msg.tracking_number", "must be a tracking number")
     stamp = body.get("ts")
-    if not isinstance(stamp, int) or not 0 < stamp < _LATEST_TS:
+    if not isinstance(stamp, int) or stamp not in _TIMES:
         return Refusal(_UNPROCESSABLE, "ts", "must be the time in seconds since 1970")
     return Pushed(events=(_event(tracking, number, datetime.fromtimestamp(stamp, UTC), now),))
 

@@ -90,7 +90,7 @@ def _everywhere() -> dict[str, Any]:
     contacts = [
         _contact(
             name.replace("_", "-"),
-            min(platform.channels).value,
+            platform.channel_for(platform.example).value,
             name,
             platform.example,
         )

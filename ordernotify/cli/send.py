@@ -122,7 +122,7 @@ async def _tried(
                             "contacts": [
                                 {
                                     "key": platform.name.replace("_", "-"),
-                                    "channel": next(iter(sorted(platform.channels))).value,
+                                    "channel": platform.channel_for(address).value,
                                     "platform": platform.name,
                                     "address": address,
                                     "verified": True,

@@ -28,6 +28,7 @@ from ordernotify.core.delivery import (
     Rejected,
 )
 from ordernotify.core.events import OrderEvent
+from ordernotify.core.recipients import Refused, read_email, read_phone
 
 
 class PlatformSettings(BaseModel):
@@ -289,6 +290,14 @@ class Platform:
     def sends(self) -> bool:
         """Whether messages can be sent (or written back) through this platform."""
         return self.build is not None or self.converse is not None
+
+    def channel_for(self, address: str) -> Channel:
+        """Return the channel that an address is for: one platform may write e-mails and records alike."""
+        for channel, read in ((Channel.SMS, read_phone), (Channel.EMAIL, read_email)):
+            if channel in self.channels and not isinstance(read(address), Refused):
+                return channel
+        other = self.channels - {Channel.SMS, Channel.EMAIL}
+        return min(other or self.channels)
 
     def send(self, messages: Sequence[Message], context: Context) -> Conversation:
         """Return the conversation that sends ``messages`` (at most ``batch`` of one group)."""

@@ -55,7 +55,11 @@ def read_token(answer: Answer, now: datetime, *, platform: str) -> Token | Outco
 
 
 def _seconds(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or not re.fullmatch(r"\d{1,9}", str(value), re.A):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, str))
+        or not re.fullmatch(r"\d{1,9}", str(value), re.ASCII)
+    ):
         return None
     return min(int(value), _LONGEST_S)
 

@@ -182,8 +182,7 @@ _K = FailureKind
 CODES: Final[Mapping[str, FailureKind]] = {
     "MC/601": _K.TRANSIENT,
     "V1/042": _K.TRANSIENT,
-    **dict.fromkeys(("/IWFND/MED/170", "/IWFND/CM_MGW/002"), _K.CONFIG),  # the service is not active
-    **dict.fromkeys(("/IWBEP/CM_MGW_RT/176", "/IWFND/CM_MGW_RT/021"), _K.CONFIG),  # an unknown property
+    "/IWFND/MED/170": _K.CONFIG,  # the service is not active
 }
 BY_HTTP_STATUS: Final[Mapping[int, FailureKind]] = {
     400: _K.PERMANENT,
@@ -197,9 +196,6 @@ BY_HTTP_STATUS: Final[Mapping[int, FailureKind]] = {
     423: _K.TRANSIENT,
     428: _K.TRANSIENT,
 }
-_UNKNOWN_FIELD = re.compile(
-    r"\b(?:property|field)\b.{0,20}\bYY1_|\bYY1_\w+.{0,20}\b(?:invalid|unknown|not found)\b", re.I
-)
 
 
 def refusal(answer: Answer, context: Context, *, asking: bool) -> Outcome:
@@ -209,8 +205,9 @@ def refusal(answer: Answer, context: Context, *, asking: bool) -> Outcome:
     wait = answer.retry_after_s(context.now)
     if code in CODES:
         return failure(CODES[code], word, retry_after_s=wait)
-    if _UNKNOWN_FIELD.search(text):
-        return Rejected(_K.CONFIG, word)  # an extension field that this system does not have
+    settings: SapSettings = context.settings
+    if any(name and name in text for name in (settings.reference_field, settings.status_field)):
+        return Rejected(_K.CONFIG, word)  # an extension field that this system lacks, or whose list lacks our word
     kind = BY_HTTP_STATUS.get(answer.status, _K.PERMANENT)
     passing = by_status(answer, context.now, code=word, ambiguous_5xx=not asking)
     return passing or failure(kind, word, retry_after_s=wait)

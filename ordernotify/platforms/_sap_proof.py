@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -31,9 +32,9 @@ def public_key(pem: str) -> rsa.RSAPublicKey:
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
     except (ValueError, UnsupportedAlgorithm):
         key = None
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise ValueError("must be an RSA public key in PEM")
-    return key
+    if isinstance(key, rsa.RSAPublicKey):
+        return key
+    raise ValueError("must be an RSA public key in PEM")
 
 
 def verify(inbound: Inbound, settings: Any, now: datetime) -> Refusal | None:
@@ -58,24 +59,29 @@ def _bearer(token: str, settings: Any, now: datetime) -> Refusal | None:
         return None
     if not settings.jwt_key:
         return _refused("must be the token of webhook_token" if fixed else "cannot be checked: set webhook_token")
-    claims = _claims(token, settings.jwt_key)
+    return _signed(_claims(token, settings.jwt_key), settings, now.timestamp())
+
+
+def _signed(claims: dict[str, Any] | None, settings: Any, now: float) -> Refusal | None:
+    """Return what is wrong with the claims of a token (None: it is not signed with our key)."""
     if claims is None:
         return _refused("must be a token signed (RS256) with the key of jwt_key")
-    if claims.get("iss") != settings.jwt_issuer:
-        return _refused("must be a token of the issuer jwt_issuer")
     audience = claims.get("aud")
-    if settings.jwt_audience not in (audience if isinstance(audience, list) else [audience]):
-        return _refused("must be a token for the audience jwt_audience")
-    ends, begins = claims.get("exp"), claims.get("nbf", 0)
-    if not _is_number(ends) or not _is_number(begins):
-        return _refused("must be a token that says when it ends")
-    if not begins - _SKEW_S <= now.timestamp() < ends + _SKEW_S:
-        return _refused("must be a token that is valid now")
-    return None
+    begins, ends = _seconds(claims.get("nbf", 0)), _seconds(claims.get("exp"))
+    wrong = (
+        (claims.get("iss") != settings.jwt_issuer, "must be a token of the issuer jwt_issuer"),
+        (
+            settings.jwt_audience not in (audience if isinstance(audience, list) else [audience]),
+            "must be a token for the audience jwt_audience",
+        ),
+        (not begins - _SKEW_S <= now < ends + _SKEW_S, "must be a token that is valid now"),
+    )
+    return next((_refused(message) for fault, message in wrong if fault), None)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _seconds(value: object) -> float:
+    """Return a time of a token; one that says none is never valid."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def _claims(token: str, pem: str) -> dict[str, Any] | None:

@@ -172,7 +172,7 @@ def _read_mailbox(answer: Answer, context: Context) -> Sequence[Finding]:
     body = answer.json()
     works = answer.status == _OK and isinstance(body, dict)
     if not works:
-        code = getattr(_outcome(answer, context), "code", "")
+        code = _outcome(answer, context).code
         advice = f"HTTP {answer.status} ({code}): grant exactly the scopes {' '.join(SCOPES)}"
         return (Finding("credentials", ok=False, advice=advice),)
     same = str(body.get("emailAddress", "")).casefold() == settings.account.casefold()

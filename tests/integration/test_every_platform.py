@@ -41,7 +41,7 @@ async def wire():
 
 
 def message(platform, number=1, status=OrderStatus.SHIPPED):
-    channel = min(platform.channels)
+    channel = platform.channel_for(platform.example)
     return Message(
         delivery_id=f"0193600000007000800000000000000{number}",
         reference=f"{number:032x}",

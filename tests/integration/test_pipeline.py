@@ -1,0 +1,876 @@
+"""The pipeline from inbox to outcome: what is sent, once, what is not and why, and what trouble leaves behind.
+
+A real database under the house's own roles, real HTTP to simulated vendors, and the stages as a flow run calls them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from ordernotify import runtime
+from ordernotify.clock import now
+from ordernotify.core.audit import Actor
+from ordernotify.core.channels import Channel
+from ordernotify.core.delivery import ConsentChange, DeliveryStatus, Receipt
+from ordernotify.core.events import Line, OrderEvent, OrderStatus
+from ordernotify.core.onboarding import ClientBody, ContractBody, PartBody
+from ordernotify.core.resends import ResendReason
+from ordernotify.runtime import Runtime
+from ordernotify.sandbox._base import Reply, Vendor
+from ordernotify.sandbox.app import environment, serve
+from ordernotify.sandbox.vendors import VENDORS
+from ordernotify.settings import Settings
+from ordernotify.store import directory, inbox, orders, receipts, sending
+from ordernotify.store.inbox import Arrival
+from ordernotify.store.sealer import load_signer
+from ordernotify.store.setup import plain
+from ordernotify.store.verifying import verify_ledger
+from tasks import batches, stages
+from tasks.errors import UnfinishedError
+
+pytestmark = pytest.mark.integration
+
+BEGAN = datetime(2026, 11, 2, 9, tzinfo=UTC)
+PHONE, MAIL = "+12025550123", "ann@acme.example"
+USED = {name: VENDORS[name] for name in ("twilio", "sendgrid", "slack", "teams")}
+PERSON = Actor(kind="person", id="test")
+
+
+@pytest.fixture
+async def sandbox():
+    async with running(USED) as url:
+        yield url
+
+
+class running:  # noqa: N801 - reads as a verb
+    """The sandbox on a free port, in this loop."""
+
+    def __init__(self, vendors):
+        self.vendors, self.stop = vendors, asyncio.Event()
+
+    async def __aenter__(self):
+        ready = asyncio.get_running_loop().create_future()
+        self.server = asyncio.create_task(serve(port=0, vendors=self.vendors, ready=ready.set_result, stop=self.stop))
+        return await ready
+
+    async def __aexit__(self, *_details):
+        self.stop.set()
+        await self.server
+
+
+@dataclass
+class Line_:  # noqa: N801 - a production line, not an order's line
+    """A house of which a test turns the wheels."""
+
+    house: Runtime
+    urls: object
+    sandbox: httpx.AsyncClient
+    numbers: itertools.count = field(default_factory=itertools.count)
+
+    @property
+    def pool(self):
+        return self.house.pool
+
+    async def onboard(self, *contacts, client="acme", **recipient):
+        """Make a client with one person; contacts are (key, channel, platform, address)."""
+        given = [
+            {"key": key, "channel": channel, "platform": platform, "address": address, "verified": True,
+             "consent": "granted"}
+            for key, channel, platform, address in contacts
+        ]  # fmt: skip
+        person = {"id": f"{client}-ann", "name": "Ann Lee", "contacts": given, **recipient}
+        body = ClientBody.model_validate({"id": client, "name": "Acme Air", "recipients": [person]})
+        await directory.put_client(self.pool, self.house.scribe, body, actor=PERSON, at=now())
+
+    async def parts(self, *skus):
+        bodies = [PartBody(sku=sku) for sku in skus]
+        await directory.put_parts(self.pool, self.house.scribe, bodies, actor=PERSON, at=now())
+
+    async def trust(self, platform, level):
+        await directory.put_channel(
+            self.pool, self.house.scribe, platform=platform, level=level, enabled=True, evidence="", expires_at=None,
+            actor=PERSON, at=now(),
+        )  # fmt: skip
+
+    async def arrive(self, status="received", *, order="SO-1", hours=0, **more):
+        """Put an event into the inbox and return its id."""
+        facts = {
+            "source": "erp", "dedupe_key": f"e{next(self.numbers)}", "order_ref": order, "order_no": order,
+            "status": OrderStatus(status), "raw_status": status, "occurred_at": BEGAN + timedelta(hours=hours),
+            "client_ref": "acme", "label": "public", **more,
+        }  # fmt: skip
+        arrival = Arrival(source="erp", headers={}, body=b"", events=(OrderEvent(**facts),), remote="", at=now())
+        (taken,) = await inbox.accept(self.pool, self.house.scribe, [arrival])
+        return taken.accepted[0]
+
+    async def claim(self):
+        claimed = await inbox.claim(self.pool, owner=self.house.owner, limit=1000, at=now())
+        assert claimed is not None
+        return claimed[0]
+
+    async def prepare(self, batch_id):
+        """Take a batch up to signed, unsent deliveries."""
+        await stages.validate.fn(batch_id)
+        await stages.plan.fn(batch_id)
+        await stages.render.fn(batch_id)
+        await stages.seal.fn(batch_id)
+
+    async def send(self, batch_id):
+        """Deliver what is due and close the batch; what Prefect would retry in this run is left."""
+        for platform in await stages.route.fn(batch_id):
+            try:
+                await stages.deliver.fn(batch_id, platform)
+            except UnfinishedError:
+                continue
+        return await stages.record.fn(batch_id)
+
+    async def run(self, batch_id=None):
+        batch_id = batch_id or await self.claim()
+        await self.prepare(batch_id)
+        return await self.send(batch_id)
+
+    async def tell(self, status="received", **more):
+        """Take one event through the whole pipeline, and return its id."""
+        event_id = await self.arrive(status, **more)
+        await self.run()
+        return event_id
+
+    async def later(self):
+        """Let the waits of deliveries be over, and run what is due then; None when nothing is."""
+        await self.pool.execute(
+            "UPDATE delivery SET next_attempt_at = now() - interval '1 second' WHERE next_attempt_at < 'infinity'"
+        )
+        due = await inbox.claim_due(self.pool, owner=self.house.owner, limit=1000, at=now())
+        return None if due is None else await self.run(due[0])
+
+    async def requested(self, *event_ids, resend=None, run_id=None):
+        """Run events that a person names, as a flow run of its own."""
+        async with batches.opened(None, list(event_ids), resend=resend, run_id=run_id or str(uuid4())) as batch:
+            assert batch is not None
+            return await self.run(batch)
+
+    async def deliveries(self, event_id=None):
+        rows = await self.pool.fetch(
+            "SELECT * FROM delivery WHERE $1::uuid IS NULL OR event_id = $1 ORDER BY platform, id", event_id
+        )
+        return {row["platform"]: row for row in rows}
+
+    async def statuses(self, event_id=None):
+        rows = await self.pool.fetch(
+            "SELECT status FROM delivery WHERE $1::uuid IS NULL OR event_id = $1 ORDER BY platform, id", event_id
+        )
+        return [row["status"] for row in rows]
+
+    async def event(self, event_id):
+        return await self.pool.fetchrow("SELECT state, reason FROM event WHERE id = $1", event_id)
+
+    async def incidents(self):
+        rows = await self.pool.fetch("SELECT kind, code FROM incident WHERE closed_at IS NULL ORDER BY kind, code")
+        return [(row["kind"], row["code"]) for row in rows]
+
+    async def taken(self, platform):
+        return (await self.sandbox.get("/_control/counts")).json()[platform]["taken"]
+
+    async def texts(self, platform):
+        return [entry["text"] for entry in (await self.sandbox.get(f"/_control/{platform}/taken")).json()]
+
+    async def fault(self, platform, fault, **more):
+        answer = await self.sandbox.post(f"/_control/{platform}/fault", json={"fault": fault, **more})
+        assert answer.status_code == 200, answer.text
+
+    async def mend(self, platform):
+        await self.sandbox.delete(f"/_control/{platform}/fault")
+
+    async def ledger(self):
+        """Seal what is left, verify everything, and return the records in order."""
+        await self.house.sealer.seal()
+        settings = self.house.settings
+        key = str(load_signer(settings.state_dir / "keys" / "ledger.key", settings.origin).verifier)
+        report = await asyncio.to_thread(verify_ledger, self.urls.reader, origin=settings.origin, vkeys=[key])
+        assert report.ok, report.failures
+        connection = await asyncpg.connect(plain(self.urls.reader))
+        try:
+            return [
+                json.loads(row["body"]) for row in await connection.fetch("SELECT body FROM audit.entry ORDER BY seq")
+            ]
+        finally:
+            await connection.close()
+
+
+async def opened_house(urls, state_dir, **more):
+    return await runtime.build(
+        Settings(
+            state_dir=state_dir,
+            app_url=urls.app,
+            sealer_url=urls.sealer,
+            reader_url=urls.reader,
+            # A vendor that calls back finds nobody: receipts are applied by the tests that are about them.
+            public_url="http://127.0.0.1:9",
+            http_timeout_s=5,
+            http_connections=8,
+            **more,
+        )
+    )
+
+
+@pytest.fixture
+async def line(urls, sandbox, tmp_path, monkeypatch):
+    for name, value in environment(sandbox, USED).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    house = await opened_house(urls, tmp_path)
+    runtime.use(house)
+    async with httpx.AsyncClient(base_url=sandbox, trust_env=False) as client:
+        yield Line_(house, urls, client)
+    runtime.use(None)
+    await house.close()
+
+
+SMS = ("phone", "sms", "twilio", PHONE)
+EMAIL = ("mail", "email", "sendgrid", MAIL)
+CHAT = ("slack", "chat", "slack", "https://hooks.slack.com/services/T000TEST/B000TEST/xtestx")
+
+
+# ---- what is told ----
+
+
+async def test_an_event_is_told_on_every_channel_with_signed_records_before_each_message(line, urls):
+    await line.onboard(SMS, EMAIL)
+    event_id = await line.tell("shipped", carrier="UPS", tracking_no="1Z999AA10123456784")
+    assert await line.statuses(event_id) == ["sent", "sent"]
+    assert [await line.taken(name) for name in ("twilio", "sendgrid")] == [1, 1]
+    assert "SO-1" in (await line.texts("twilio"))[0]
+    assert dict(await line.event(event_id)) == {"state": "closed", "reason": "news"}
+    records = await line.ledger()
+    assert [record["type"] for record in records if record["object"]["id"] == str(event_id)] == [
+        "ingest.accepted",
+        "validate.passed",
+        "policy.decided",
+    ]
+    for row in (await line.deliveries(event_id)).values():
+        mine = [record["type"] for record in records if record["object"]["id"] == str(row["id"])]
+        assert mine == ["delivery.authorized", "delivery.attempted", "delivery.sent"]
+    connection = await asyncpg.connect(plain(urls.reader))
+    unsigned = await connection.fetchval(
+        "SELECT count(*) FROM attempt a JOIN audit.entry e"
+        " ON convert_from(e.body, 'UTF8')::jsonb -> 'object' ->> 'id' = a.delivery_id::text"
+        " AND convert_from(e.body, 'UTF8')::jsonb ->> 'type' = 'delivery.authorized'"
+        " WHERE NOT EXISTS (SELECT 1 FROM audit.checkpoint c WHERE c.size > e.seq AND c.signed_at <= a.started_at)"
+    )
+    await connection.close()
+    assert unsigned == 0
+
+
+async def test_an_event_planned_twice_is_told_once(line):
+    await line.onboard(SMS, EMAIL)
+    event_id = await line.arrive()
+    batch = await line.claim()
+    await stages.validate.fn(batch)
+    assert await stages.plan.fn(batch) == 2
+    assert await stages.plan.fn(batch) == 0
+    # As a crash between two transactions would leave it, were the plan not one.
+    await line.pool.execute("UPDATE event SET state = 'admitted' WHERE id = $1", event_id)
+    assert await stages.plan.fn(batch) == 0
+    await line.run(batch)
+    assert [await line.taken(name) for name in ("twilio", "sendgrid")] == [1, 1]
+
+
+async def test_an_older_event_is_noted_and_never_told(line):
+    await line.onboard(SMS)
+    await line.tell("received")
+    await line.tell("delivered", hours=48)
+    late = await line.tell("shipped", hours=24)
+    assert dict(await line.event(late)) == {"state": "noted", "reason": "stale"}
+    assert await line.statuses(late) == []
+    assert await line.pool.fetchval("SELECT status FROM orders") == "delivered"
+    assert await line.taken("twilio") == 2
+
+
+async def test_events_of_one_batch_are_told_in_the_order_in_which_they_happened(line):
+    await line.onboard(SMS)
+    shipped = await line.arrive("shipped", hours=24)
+    received = await line.arrive("received")
+    await line.run()
+    # The older one was news when it was read, and is overtaken when it is about to leave.
+    assert await line.statuses(received) == ["superseded"]
+    assert await line.statuses(shipped) == ["sent"]
+    assert await line.taken("twilio") == 1
+
+
+async def test_a_status_word_that_nobody_knows_opens_an_incident_and_tells_nothing(line):
+    await line.onboard(SMS)
+    await line.tell("received")
+    event_id = await line.tell("unknown", hours=1, raw_status="teleported")
+    assert dict(await line.event(event_id)) == {"state": "noted", "reason": "unknown"}
+    assert await line.statuses(event_id) == []
+    assert await line.incidents() == [("unknown_status", "")]
+    assert await line.pool.fetchval("SELECT status FROM orders") == "received"
+
+
+async def test_an_event_with_an_unknown_part_waits_until_the_part_is_known(line):
+    await line.onboard(SMS)
+    event_id = await line.tell("received", lines=(Line("RAD-7", 2),))
+    assert dict(await line.event(event_id)) == {"state": "quarantined", "reason": "sku_unknown"}
+    assert await line.incidents() == [("quarantined", "sku_unknown")]
+    await line.parts("CBL-12")
+    assert (await line.event(event_id))["state"] == "quarantined"
+    await line.parts("RAD-7")
+    await line.run()
+    assert await line.statuses(event_id) == ["sent"]
+    assert await line.incidents() == []
+    await line.ledger()
+
+
+async def test_an_event_of_an_unknown_client_waits_until_the_client_is_onboarded(line):
+    event_id = await line.tell("received")
+    assert dict(await line.event(event_id)) == {"state": "quarantined", "reason": "client_unknown"}
+    await line.onboard(SMS)
+    await line.run()
+    assert await line.statuses(event_id) == ["sent"]
+    assert await line.incidents() == []
+
+
+async def test_an_event_that_came_before_its_order_is_told_when_the_order_comes(line):
+    await line.onboard(SMS)
+    early = await line.tell("shipped", hours=24, client_ref="")
+    assert dict(await line.event(early)) == {"state": "quarantined", "reason": "order_unknown"}
+    assert await line.incidents() == [("quarantined", "order_unknown")]
+    await line.tell("received")
+    await line.run()
+    assert await line.statuses(early) == ["sent"]
+    assert await line.incidents() == []
+    types = [record["type"] for record in await line.ledger() if record["object"]["id"] == str(early)]
+    assert types == [
+        "ingest.accepted",
+        "quarantine.placed",
+        "quarantine.released",
+        "validate.passed",
+        "policy.decided",
+    ]
+
+
+async def test_an_event_held_while_its_order_was_made_elsewhere_is_found_again(line):
+    await line.onboard(SMS)
+    early = await line.tell("shipped", hours=24, client_ref="")
+    await line.tell("received")
+    # As two transactions leave it that did not see each other: the order is known, the event held all the same.
+    await line.pool.execute("UPDATE event SET state = 'quarantined', reason = 'order_unknown' WHERE id = $1", early)
+    assert await orders.release_known(line.pool, line.house.scribe, at=now()) == 1
+    assert await orders.release_known(line.pool, line.house.scribe, at=now()) == 0
+    await line.run()
+    assert await line.statuses(early) == ["sent"]
+
+
+async def test_a_quarantined_event_that_a_person_reruns_is_released_on_the_record(line):
+    await line.onboard(SMS)
+    event_id = await line.tell("received", lines=(Line("RAD-7", 2),))
+    await line.pool.execute("INSERT INTO part (sku, name) VALUES ('RAD-7', 'Radar')")
+    await line.requested(event_id)
+    assert await line.statuses(event_id) == ["sent"]
+    assert await line.incidents() == []
+    assert "quarantine.released" in [record["type"] for record in await line.ledger()]
+
+
+# ---- what may be said ----
+
+
+async def test_a_government_order_is_a_notice_by_text_beside_a_full_mail_and_the_rules_say_why(line):
+    contract = "N00024-26-C-1234"
+    await line.onboard(
+        SMS, EMAIL, us_person="verified", location_country="US", contracts=[contract],
+        training_until="2099-01-01", agreement_until="2099-01-01",
+    )  # fmt: skip
+    await line.parts("RAD-7")
+    await line.trust("sendgrid", 2)
+    body = ContractBody(id=contract)
+    await directory.put_contract(line.pool, line.house.scribe, body, actor=PERSON, at=now())
+    event_id = await line.tell(
+        "shipped", order="GOV-7001", contract_id=contract, label="", lines=(Line("RAD-7", 12),), carrier="UPS",
+        tracking_no="1Z999AA10123456784",
+    )  # fmt: skip
+    found = await line.deliveries(event_id)
+    assert (found["twilio"]["verdict"], found["twilio"]["rules"]) == ("notice_only", ["R13"])
+    assert (found["sendgrid"]["verdict"], found["sendgrid"]["rules"]) == ("allow_full", ["R11"])
+    (notice,), (mail,) = await line.texts("twilio"), await line.texts("sendgrid")
+    assert found["twilio"]["notice_ref"] in notice
+    for told in ("GOV-7001", "1Z999AA10123456784", "RAD-7", "shipped", "UPS"):
+        assert told not in notice
+        assert told in mail
+
+
+async def test_the_ledger_names_nobody_and_repeats_nothing_of_the_order(line):
+    secrets = {
+        "order": "SO-CANARY-77", "tracking_no": "1ZCANARY99887766", "detail": "canary-weather",
+        "promised_date": "2031-07-19",
+    }  # fmt: skip
+    await line.onboard(
+        ("phone", "sms", "twilio", "+12025550188"), ("mail", "email", "sendgrid", "canary@acme.example"),
+        name="Canaria Canary",
+    )  # fmt: skip
+    await line.fault("twilio", "permanent", times=1)
+    await line.tell("received", **secrets, carrier="UPS")
+    await line.tell("shipped", hours=1, **secrets)
+    await line.tell("unknown", hours=2, **secrets, raw_status="canary-word")
+    text = json.dumps(await line.ledger())
+    personal = ("12025550188", "canary@acme", "Canaria", "Acme Air", "canary-word", *secrets.values())
+    assert [value for value in personal if value in text] == []
+
+
+# ---- what decides when a message is about to leave ----
+
+
+async def test_a_stop_between_plan_and_send_is_obeyed(line):
+    await line.onboard(SMS, EMAIL)
+    event_id = await line.arrive()
+    batch = await line.claim()
+    await line.prepare(batch)
+    await stop_word(line, "SM1", granted=False)
+    await line.send(batch)
+    found = await line.deliveries(event_id)
+    assert (found["twilio"]["status"], found["twilio"]["code"]) == ("suppressed", "opted_out")
+    assert found["sendgrid"]["status"] == "sent"
+    assert await line.taken("twilio") == 0
+    await line.ledger()
+
+
+async def stop_word(line, key, *, granted):
+    change = ConsentChange(dedupe_key=key, channel=Channel.SMS, address=PHONE, granted=granted, code="twilio_word")
+    await receipts.change_consent(line.pool, line.house.scribe, platform="twilio", changes=[change], at=now())
+
+
+async def test_a_stop_word_repeated_by_its_vendor_counts_once_also_after_a_start(line):
+    await line.onboard(SMS)
+    await stop_word(line, "SM1", granted=False)
+    await stop_word(line, "SM1", granted=False)
+    await stop_word(line, "SM2", granted=True)
+    await stop_word(line, "SM1", granted=False)
+    event_id = await line.tell()
+    assert await line.statuses(event_id) == ["sent"]
+    await line.ledger()
+
+
+async def test_news_overtaken_before_it_leaves_is_superseded(line):
+    await line.onboard(SMS)
+    first = await line.arrive("processing")
+    slow = await line.claim()
+    await line.prepare(slow)
+    second = await line.tell("shipped", hours=1)
+    await line.send(slow)
+    found = (await line.deliveries(first))["twilio"]
+    assert (found["status"], found["code"]) == ("superseded", "superseded")
+    assert await line.statuses(second) == ["sent"]
+    assert await line.taken("twilio") == 1
+
+
+# ---- trouble at a platform ----
+
+
+async def test_an_unanswered_call_that_arrived_is_found_and_not_repeated(line):
+    await line.onboard(SMS)
+    await line.fault("twilio", "no_answer", times=1)
+    event_id = await line.tell()
+    assert await line.statuses(event_id) == ["unknown"]
+    await line.later()
+    found = (await line.deliveries(event_id))["twilio"]
+    assert (found["status"], found["code"], found["attempts"]) == ("sent", "twilio_found", 1)
+    assert await line.taken("twilio") == 1
+    await line.ledger()
+
+
+async def test_an_unanswered_call_that_did_not_arrive_is_repeated_once(line):
+    await line.onboard(SMS)
+    await line.fault("twilio", "reset", times=1)
+    event_id = await line.tell()
+    assert await line.statuses(event_id) == ["unknown"]
+    await line.later()
+    found = (await line.deliveries(event_id))["twilio"]
+    assert (found["status"], found["code"]) == ("deferred", "not_found_at_platform")
+    assert found["next_attempt_at"] > now()
+    await line.later()
+    found = (await line.deliveries(event_id))["twilio"]
+    assert (found["status"], found["attempts"]) == ("sent", 2)
+    assert await line.taken("twilio") == 1
+
+
+async def test_a_platform_that_fails_without_end_is_given_up_and_a_person_called(line):
+    await line.onboard(SMS)
+    await line.fault("twilio", "server_error", path=".*Messages.json")
+    event_id = await line.tell()
+    await line.mend("twilio")
+    await line.pool.execute("UPDATE delivery SET attempts = 12")
+    await line.pool.execute("UPDATE attempt SET number = 12")
+    await line.later()
+    found = (await line.deliveries(event_id))["twilio"]
+    assert (found["status"], found["code"]) == ("rejected", "gave_up")
+    assert await line.incidents() == [("delivery_failed", "gave_up")]
+
+
+async def test_where_nobody_can_be_asked_the_message_stays_unknown_with_an_incident(line):
+    await line.onboard(EMAIL)
+    await line.fault("sendgrid", "no_answer", times=1)
+    event_id = await line.tell()
+    await line.later()
+    assert await line.statuses(event_id) == ["unknown"]
+    assert await line.incidents() == [("delivery_unknown", "unanswered")]
+    assert await line.later() is None
+    assert await line.taken("sendgrid") == 1
+    await line.ledger()
+
+
+async def test_at_least_once_repeats_what_nobody_can_be_asked_about(line, urls, tmp_path):
+    await line.onboard(EMAIL)
+    await line.house.close()
+    line.house = await opened_house(urls, tmp_path, ambiguous="at_least_once")
+    runtime.use(line.house)
+    await line.fault("sendgrid", "no_answer", times=1)
+    event_id = await line.tell()
+    await line.later()
+    assert await line.statuses(event_id) == ["deferred"]
+    await line.later()
+    assert await line.statuses(event_id) == ["sent"]
+    assert await line.taken("sendgrid") == 2
+
+
+async def test_refused_credentials_stop_the_platform_burn_no_message_and_all_are_sent_when_it_runs_again(line):
+    await line.onboard(SMS, EMAIL)
+    await line.fault("twilio", "auth")
+    events = [await line.arrive(order=f"SO-{number}") for number in range(30)]
+    batch = await line.claim()
+    await line.prepare(batch)
+    await line.send(batch)
+    assert await line.pool.fetchval("SELECT stopped_code FROM channel WHERE platform = 'twilio'") == "twilio_20003"
+    assert ("platform_stopped", "twilio_20003") in await line.incidents()
+    tried = (await line.sandbox.get("/_control/counts")).json()["twilio"]["requests"]
+    # What was on the wire when the first refusal came, and nothing since.
+    assert tried <= line.house.settings.http_connections
+    assert set(await line.statuses()) == {"sent", "authorized", "deferred"}
+    assert await line.taken("sendgrid") == 30
+    # A stopped platform is left alone: by retries of the run, by reruns, and by what is due.
+    await stages.deliver.fn(batch, "twilio")
+    assert await line.later() is None
+    assert await stages.route.fn(batch) == []
+    assert (await line.sandbox.get("/_control/counts")).json()["twilio"]["requests"] == tried
+    await line.mend("twilio")
+    await line.trust("twilio", 0)
+    await line.later()
+    assert [await line.statuses(event_id) for event_id in events] == [["sent", "sent"]] * 30
+    assert await line.taken("twilio") == 30
+    await line.ledger()
+
+
+async def test_a_message_that_waits_is_not_given_to_a_platform_nobody_configured(line):
+    await line.onboard(SMS)
+    await line.arrive()
+    batch = await line.claim()
+    await line.prepare(batch)
+    kept, line.house.credentials = line.house.credentials, {}
+    await line.send(batch)
+    assert await line.statuses() == ["authorized"]
+    # Not looked at again every second for ever.
+    assert await inbox.claim_due(line.pool, owner="o", limit=10, at=now() + timedelta(seconds=31)) is None
+    line.house.credentials = kept
+    await line.later()
+    assert await line.statuses() == ["sent"]
+
+
+async def test_a_platform_that_asks_to_wait_is_waited_for(line):
+    await line.onboard(SMS)
+    await line.fault("twilio", "rate", times=1)
+    before = now()
+    event_id = await line.tell()
+    found = (await line.deliveries(event_id))["twilio"]
+    assert (found["status"], found["code"]) == ("deferred", "twilio_20429")
+    assert found["next_attempt_at"] - before >= timedelta(seconds=1)
+    await line.later()
+    assert await line.statuses(event_id) == ["sent"]
+    assert await line.taken("twilio") == 1
+
+
+async def test_an_opt_out_told_by_the_platform_holds_for_later_messages(line):
+    await line.onboard(SMS)
+    await line.fault("twilio", "opt_out", times=1)
+    first = await line.tell("received")
+    second = await line.tell("shipped", hours=1)
+    assert await line.statuses(first) == ["rejected"]
+    found = (await line.deliveries(second))["twilio"]
+    assert (found["status"], found["code"]) == ("suppressed", "opted_out")
+    assert await line.taken("twilio") == 0
+    assert await line.incidents() == []
+
+
+async def test_a_platform_with_shared_calls_never_has_more_begun_than_its_lane_carries(line):
+    await line.onboard(EMAIL)
+    await line.fault("sendgrid", "hang", hang_seconds=30)
+    for number in range(40):
+        await line.arrive(order=f"SO-{number}")  # each mail has words of its own, so each is a call
+    running_run = asyncio.create_task(line.run())
+    async with asyncio.timeout(20):
+        while (begun := (await line.statuses()).count("sending")) == 0:
+            await asyncio.sleep(0.02)
+    assert begun <= line.house.settings.http_connections
+    await line.sandbox.post("/_control/reset")
+    await asyncio.wait_for(running_run, 30)
+    await line.later()
+    assert (await line.statuses()).count("unknown") <= line.house.settings.http_connections
+
+
+async def test_mails_with_the_same_words_share_a_call(line):
+    await line.onboard(EMAIL, client="acme")
+    people = [
+        {
+            "id": f"p{number}",
+            "name": f"Person {number}",
+            "contacts": [
+                {"key": "mail", "channel": "email", "platform": "sendgrid", "address": f"p{number}@acme.example",
+                 "verified": True, "consent": "granted"}
+            ],
+        }
+        for number in range(20)
+    ]  # fmt: skip
+    body = ClientBody.model_validate({"id": "acme", "name": "Acme Air", "recipients": people})
+    await directory.put_client(line.pool, line.house.scribe, body, actor=PERSON, at=now())
+    await line.tell("received")
+    counts = (await line.sandbox.get("/_control/counts")).json()["sendgrid"]
+    assert (counts["taken"], counts["requests"]) == (20, 1)
+
+
+async def test_an_answer_that_cannot_be_read_leaves_the_message_unknown_and_the_run_green(line, monkeypatch):
+    def garbled(_request, _shelf):
+        return Reply(201, b"this is not gzip", {"content-encoding": "gzip", "content-type": "application/json"})
+
+    vendor = Vendor(
+        name="twilio",
+        routes={("POST", ".*"): garbled, ("GET", ".*"): garbled},
+        settings={},
+        refuse=lambda _: Reply(500),
+    )
+    await line.onboard(SMS)
+    async with running({"twilio": vendor}) as url:
+        settings = line.house.credentials["twilio"]
+        line.house.credentials = {
+            **line.house.credentials,
+            "twilio": settings.model_copy(update={"base_url": f"{url}/twilio"}),
+        }
+        event_id = await line.tell()
+        assert await line.statuses(event_id) == ["unknown"]
+        await line.later()
+        assert await line.statuses(event_id) == ["unknown"]
+
+
+async def test_a_surprise_in_an_adapter_turns_the_run_red_and_leaves_nothing_behind_in_sending(line):
+    await line.onboard(SMS)
+    event_id = await line.arrive()
+    batch = await line.claim()
+    await line.prepare(batch)
+    # Settings of another platform: the adapter fails with an AttributeError before any call is made.
+    line.house.credentials = {**line.house.credentials, "twilio": line.house.credentials["sendgrid"]}
+    with pytest.raises(Exception, match="AttributeError"):
+        await stages.deliver.fn(batch, "twilio")
+    assert await line.statuses(event_id) == ["unknown"]
+
+
+# ---- receipts ----
+
+
+async def test_receipts_are_applied_once_in_any_order_and_never_backwards(line):
+    await line.onboard(SMS)
+    event_id = await line.tell()
+    row = (await line.deliveries(event_id))["twilio"]
+
+    async def heard(word, status):
+        receipt = Receipt(
+            dedupe_key=f"{row['provider_ref']}:{word}", status=status, provider_ref=row["provider_ref"], code=word
+        )
+        return await receipts.apply(line.pool, line.house.scribe, platform="twilio", receipts=[receipt], at=now())
+
+    assert await heard("delivered", DeliveryStatus.DELIVERED) == 1
+    assert await heard("delivered", DeliveryStatus.DELIVERED) == 0
+    assert await heard("sent", DeliveryStatus.SENT) == 0
+    assert await line.statuses(event_id) == ["delivered"]
+    assert await line.pool.fetchval("SELECT count(*) FROM receipt") == 2
+    both = [
+        Receipt(dedupe_key="other:read", status=DeliveryStatus.READ, reference=row["reference"]),
+        Receipt(dedupe_key="other:sent", status=DeliveryStatus.SENT, reference=row["reference"]),
+        Receipt(dedupe_key="stranger", status=DeliveryStatus.DELIVERED, reference="0" * 32),
+    ]
+    assert await receipts.apply(line.pool, line.house.scribe, platform="twilio", receipts=both, at=now()) == 1
+    assert await line.statuses(event_id) == ["read"]
+    await line.ledger()
+
+
+async def test_a_receipt_that_overtakes_the_answer_is_kept(line):
+    await line.onboard(SMS)
+    await line.arrive()
+    batch = await line.claim()
+    await line.prepare(batch)
+    (begun,) = await begin_all(line, batch)
+    receipt = Receipt(dedupe_key="SM1:delivered", status=DeliveryStatus.DELIVERED, reference=begun.message.reference)
+    await receipts.apply(line.pool, line.house.scribe, platform="twilio", receipts=[receipt], at=now())
+    result = await line.house.wire.send(stages_platform("twilio"), [begun.message], line.house.context("twilio"))
+    tried = sending.Tried(begun, result.outcomes[0], 201, now(), now())
+    await sending.record_outcomes(line.pool, line.house.scribe, [tried], platform="twilio", corr="")
+    assert await line.statuses() == ["delivered"]
+    await line.ledger()
+
+
+def stages_platform(name):
+    from ordernotify.platforms import PLATFORMS
+
+    return PLATFORMS[name]
+
+
+async def begin_all(line, batch, at=None):
+    events = (await inbox.read_batch(line.pool, batch)).event_ids
+    ids = await sending.to_send(line.pool, events, platform="twilio", at=now())
+    return await sending.begin(line.pool, line.house.scribe, ids, platform="twilio", batch_id=batch, at=at or now())
+
+
+# ---- reruns, resends, crashes ----
+
+
+async def test_a_rerun_of_a_finished_batch_sends_nothing(line):
+    await line.onboard(SMS, EMAIL)
+    await line.arrive()
+    batch = await line.claim()
+    first = await line.run(batch)
+    async with batches.opened(batch, [], resend=None, run_id=str(uuid4())) as held:
+        assert held == batch
+        assert await line.run(batch) == first
+    assert [await line.taken(name) for name in ("twilio", "sendgrid")] == [1, 1]
+
+
+async def test_events_named_by_a_person_are_finished_and_not_repeated(line):
+    await line.onboard(SMS)
+    event_id = await line.tell()
+    waiting = await line.arrive(order="SO-2")
+    await line.requested(event_id, waiting)
+    assert await line.statuses() == ["sent", "sent"]
+    assert await line.taken("twilio") == 2
+
+
+async def test_a_resend_with_a_reason_sends_exactly_once_more_each_time(line):
+    await line.onboard(SMS)
+    event_id = await line.tell()
+    first, second = str(uuid4()), str(uuid4())
+    await line.requested(event_id, resend=ResendReason.CLIENT_ASKED, run_id=first)
+    assert await line.taken("twilio") == 2
+    await line.requested(event_id, resend=ResendReason.CLIENT_ASKED, run_id=first)  # a Retry of that run
+    assert await line.taken("twilio") == 2
+    await line.requested(event_id, resend=ResendReason.LOST_BY_PLATFORM, run_id=second)
+    assert await line.taken("twilio") == 3
+    await line.requested(event_id)
+    assert await line.taken("twilio") == 3
+    assert await line.statuses() == ["sent"] * 3
+    await line.ledger()
+
+
+async def test_a_resend_whose_run_died_before_it_planned_is_done_by_its_retry(line):
+    await line.onboard(SMS)
+    event_id = await line.tell()
+    run = str(uuid4())
+    async with batches.opened(None, [event_id], resend=ResendReason.CLIENT_ASKED, run_id=run) as batch:
+        assert batch is not None
+    await line.requested(event_id, resend=ResendReason.CLIENT_ASKED, run_id=run)
+    assert await line.taken("twilio") == 2
+
+
+async def test_a_crash_between_attempt_and_outcome_leaves_unknown_and_is_reconciled_from_when_it_began(line):
+    await line.onboard(SMS)
+    event_id = await line.arrive()
+    batch = await line.claim()
+    await line.prepare(batch)
+    long_ago = now() - timedelta(hours=3)
+    (begun,) = await begin_all(line, batch, at=long_ago)
+    # The call is made, and its worker dies before it can write the answer down.
+    await line.house.wire.send(stages_platform("twilio"), [begun.message], line.house.context("twilio"))
+    await line.pool.execute("UPDATE batch SET lease_until = now() - interval '1 second'")
+    ((taken_over, _),) = await inbox.take_over(line.pool, owner="another:1:x", besides=[], at=now())
+    assert taken_over == batch
+    await line.send(batch)
+    found = (await line.deliveries(event_id))["twilio"]
+    assert (found["status"], found["code"]) == ("unknown", "worker_died")
+    (doubtful,) = await sending.unknown_of(
+        line.pool, [event_id], platform="twilio", at=now() + timedelta(seconds=4), limit=9
+    )
+    assert doubtful.started_at == long_ago
+    await line.later()
+    assert await line.statuses(event_id) == ["sent"]
+    assert await line.taken("twilio") == 1
+    await line.ledger()
+
+
+async def test_an_attempt_whose_run_ended_without_writing_its_outcome_is_found_again(line):
+    await line.onboard(SMS)
+    event_id = await line.arrive()
+    batch = await line.claim()
+    await line.prepare(batch)
+    await begin_all(line, batch)
+    await stages.record.fn(batch)
+    assert await line.statuses(event_id) == ["sending"]
+    await line.later()
+    assert await line.statuses(event_id) == ["unknown"]
+    await line.later()
+    await line.later()
+    assert await line.statuses(event_id) == ["sent"]
+    assert await line.taken("twilio") == 1
+
+
+async def test_what_another_live_run_has_on_the_wire_is_left_alone(line):
+    await line.onboard(SMS)
+    event_id = await line.arrive()
+    batch = await line.claim()
+    await line.prepare(batch)
+    await begin_all(line, batch)
+    await line.requested(event_id)
+    assert await line.statuses(event_id) == ["sending"]
+    assert await line.taken("twilio") == 0
+
+
+async def test_one_process_works_on_a_batch_once_at_a_time(line):
+    await line.arrive()
+    batch = await line.claim()
+    async with batches.opened(batch, [], resend=None, run_id=str(uuid4())) as first:
+        assert first == batch
+        assert batch in line.house.working
+        async with batches.opened(batch, [], resend=None, run_id=str(uuid4())) as second:
+            assert second is None
+        assert batch in line.house.working
+    assert batch not in line.house.working
+
+
+async def test_a_lease_that_ran_out_under_a_working_run_is_not_taken_over_by_its_own_process(line):
+    await line.arrive()
+    batch = await line.claim()
+    await line.pool.execute("UPDATE batch SET lease_until = now() - interval '1 minute'")
+    assert await inbox.take_over(line.pool, owner=line.house.owner, besides=[batch], at=now()) == []
+    assert await inbox.take_over(line.pool, owner="other:1:x", besides=[], at=now()) == [(batch, "")]
+
+
+async def test_the_same_part_twice_in_one_request_leaves_the_ledger_whole(line):
+    await line.parts("RAD-7", "RAD-7")
+    await line.ledger()
+
+
+async def test_a_platform_that_is_stopped_twice_within_a_second_leaves_the_ledger_whole(line):
+    await line.onboard(SMS)
+    await line.fault("twilio", "auth")
+    event_id = await line.tell()
+    for _ in range(2):
+        await line.trust("twilio", 0)
+        await line.later()
+    assert await line.statuses(event_id) == ["deferred"]
+    await line.ledger()
+
+
+def test_ids_are_what_travels():
+    """The stages take a batch's id and a platform's name: nothing that identifies a person or an order."""
+    assert UUID(int=0).version is None
