@@ -5,6 +5,7 @@ Save one named ``ordernotify`` in the Prefect UI, and every process of the house
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from prefect.blocks.core import Block
@@ -14,13 +15,16 @@ from ordernotify.credentials import block_slug
 from ordernotify.platforms import PLATFORMS
 from ordernotify.platforms._base import Platform
 
+# Prefect refuses these in the name of a block type.
+_NOT_IN_A_NAME = re.compile(r"[/%&><]")
+
 
 def _block(platform: Platform) -> type[Block]:
     name = f"{''.join(word.title() for word in platform.name.split('_'))}Credentials"
     attributes: dict[str, Any] = {
         "__module__": __name__,
         "__doc__": f"How ordernotify reaches {platform.title}.",
-        "_block_type_name": f"ordernotify {platform.title}",
+        "_block_type_name": f"ordernotify {_NOT_IN_A_NAME.sub(' ', platform.title)}",
         "_block_type_slug": block_slug(platform.name),
         # Prefect writes to a block after making it, which a frozen model refuses.
         "model_config": ConfigDict(frozen=False, extra="ignore"),

@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 
 from flows.pipeline import notify, show
 from ordernotify.core.resends import ResendReason
-from tasks.batches import open_or_make
+from tasks.batches import opened
 
 
 @flow(
@@ -27,10 +27,10 @@ async def order_event(
     Give ``batch_id`` (what the dispatcher does) or ``event_ids`` (what a person does). Messages that went out
     are sent again only with ``resend``, which names the reason and is recorded.
     """
-    batch = await open_or_make(batch_id, event_ids or [], resend=resend, run_id=str(flow_run.id or ""))
-    if batch is None:
-        # Another live worker has this batch: it will be finished there, once.
-        return {"held_elsewhere": 1}
-    counts = await notify(batch)
+    async with opened(batch_id, event_ids or [], resend=resend, run_id=str(flow_run.id or "")) as batch:
+        if batch is None:
+            # Another live run has this batch: it will be finished there, once.
+            return {"held_elsewhere": 1}
+        counts = await notify(batch)
     await show(counts)
     return counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import httpx
 import structlog
@@ -24,17 +25,27 @@ def block_slug(platform: str) -> str:
     return f"ordernotify-{platform.replace('_', '-')}"
 
 
-async def load_credentials(*, blocks: bool = True) -> Mapping[str, PlatformSettings]:
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The settings of the configured platforms. ``complete``: false when Prefect's server could not be asked.
+
+    What is missing then may well be configured: nobody may be told that it is not.
+    """
+
+    settings: Mapping[str, PlatformSettings]
+    complete: bool = True
+
+
+async def load_credentials(*, blocks: bool = True) -> Credentials:
     """Return the settings of every configured platform; the environment has the first word.
 
     With ``blocks``, Prefect's server is asked for the Block named ``ordernotify`` of every platform that the
-    environment does not configure. A Block that no longer fits is reported by name and left out; a server
-    that does not answer leaves what the environment says.
+    environment does not configure. A Block that no longer fits is reported by name and left out.
     """
     found: dict[str, PlatformSettings] = dict(configured())
     api_url = os.environ.get("PREFECT_API_URL", "")
     if not blocks or not api_url:
-        return found
+        return Credentials(found)
     # Read over Prefect's API rather than with its client, whose import alone takes seconds and 100 MB.
     user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
     async with httpx.AsyncClient(auth=(user, password), timeout=_TIMEOUT_S, trust_env=False) as client:
@@ -46,12 +57,15 @@ async def load_credentials(*, blocks: bool = True) -> Mapping[str, PlatformSetti
                 answer = await client.get(address, params={"include_secrets": "true"})
             except httpx.TransportError as error:
                 log.warning("blocks_unreadable", kind=type(error).__name__)
-                return found
-            if answer.status_code != httpx.codes.OK:
+                return Credentials(found, complete=False)
+            if answer.status_code == httpx.codes.NOT_FOUND:
                 continue
+            if answer.status_code != httpx.codes.OK:
+                log.warning("blocks_unreadable", status=answer.status_code)
+                return Credentials(found, complete=False)
             try:
                 found[name] = platform.settings.model_validate(answer.json()["data"])
             except ValidationError as error:
                 fields = sorted({str(entry["loc"][0]) for entry in error.errors() if entry["loc"]})
                 log.warning("block_unusable", platform=name, fields=fields)
-    return found
+    return Credentials(found)

@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from ordernotify.clock import now
-from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Outcome, Rejected
+from ordernotify.core.delivery import STOPS_PLATFORM, Accepted, Deferred, FailureKind, Outcome, Rejected
 from ordernotify.core.retries import MAX_ATTEMPTS, next_attempt
 from ordernotify.lanes import Lane, LaneFullError
 from ordernotify.platforms import PLATFORMS
-from ordernotify.platforms._base import Context, Idempotency, Platform
+from ordernotify.platforms._base import Context, Idempotency, Lookup, Platform
 from ordernotify.runtime import Runtime
 from ordernotify.store import sending
 from ordernotify.store.database import DATABASE_AWAY
 from ordernotify.store.sending import ToSend, Tried
-from ordernotify.wire import UnansweredError
+from ordernotify.wire import Result, UnansweredError
 
 # Attempts are written in groups of this size: what a crash leaves unknown is never more than a few of them.
 _GROUP = 32
@@ -44,22 +44,42 @@ class Fanout:
         self._ended: list[Tried] = []
         self._recording: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._refused = False
+        self._surprise: Exception | None = None
         self.tally: Counter[str] = Counter()
 
     async def run(self) -> Counter[str]:
-        """Send every delivery that is due, then settle the doubtful ones; counts by outcome."""
-        ready = await sending.to_send(self._house.pool, self._event_ids, platform=self._platform.name, at=now())
-        waiting = deque(ready)
+        """Send every delivery that is due, then settle the doubtful ones; counts by outcome.
+
+        Raises what an adapter raised, after every outcome is written down.
+        """
+        waiting = deque(await self._calls_to_make())
         try:
             while waiting and await self._next_group(waiting):
                 pass
         finally:
             # Also when this run is cancelled: answers on their way must still be written down.
             await asyncio.shield(self._drain())
+        if self._surprise is not None:
+            raise self._surprise
         await self._settle_unknown()
         return self.tally
 
-    async def _next_group(self, waiting: deque[UUID]) -> bool:
+    async def _calls_to_make(self) -> list[list[UUID]]:
+        """Put the deliveries that are due and may share a request together, at most ``batch`` of them."""
+        ready = await sending.to_send(self._house.pool, self._event_ids, platform=self._platform.name, at=now())
+        size, grouped = self._platform.batch, self._platform.group
+        if size == 1 or not ready:
+            return [[delivery_id] for delivery_id in ready]
+        settings = self._house.credentials[self._platform.name]
+        messages = await sending.messages(self._house.pool, ready)
+        shelves: dict[str, list[UUID]] = {}
+        for delivery_id in ready:
+            key = grouped(messages[delivery_id], settings) if grouped else ""
+            shelves.setdefault(key, []).append(delivery_id)
+        return [shelf[i : i + size] for shelf in shelves.values() for i in range(0, len(shelf), size)]
+
+    async def _next_group(self, waiting: deque[list[UUID]]) -> bool:
         """Send the next few of ``waiting``; False when the rest must wait for another batch."""
         if (resting := self._lane.resting_s()) > 0:
             await self._postpone(timedelta(seconds=resting))
@@ -69,55 +89,58 @@ class Fanout:
         except LaneFullError:
             await self._postpone(_POSTPONED)
             return False
-        size = places if self._platform.batch == 1 else self._platform.batch
-        chosen = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-        needed = 0
+        if self._refused:
+            # The platform is being stopped, and would refuse the rest as well.
+            self._lane.give_back(places)
+            return False
+        chosen = [waiting.popleft() for _ in range(min(places, len(waiting)))]
+        calls: list[list[ToSend]] = []
         try:
-            group = await sending.begin(
-                self._house.pool,
-                self._house.scribe,
-                chosen,
-                platform=self._platform.name,
-                batch_id=self._batch_id,
-                at=now(),
-            )
-            calls = self._into_calls(group)
-            needed = len(calls)
+            calls = await self._begun(chosen)
         finally:
-            self._lane.trade(taken=places, needed=needed)
+            self._lane.give_back(places - len(calls))
         for members in calls:
             task = asyncio.create_task(self._call(members))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
         return True
 
-    def _into_calls(self, group: Sequence[ToSend]) -> list[list[ToSend]]:
-        """Put the messages that may share a request together, at most ``batch`` of them."""
-        size, grouped = self._platform.batch, self._platform.group
-        if size == 1:
-            return [[attempt] for attempt in group]
-        settings = self._house.credentials[self._platform.name]
-        shelves: dict[str, list[ToSend]] = {}
-        for attempt in group:
-            key = grouped(attempt.message, settings) if grouped else ""
-            shelves.setdefault(key, []).append(attempt)
-        return [shelf[i : i + size] for shelf in shelves.values() for i in range(0, len(shelf), size)]
+    async def _begun(self, chosen: Sequence[Sequence[UUID]]) -> list[list[ToSend]]:
+        """Write the attempts of these calls down, and return the calls with what may still leave."""
+        attempts = await sending.begin(
+            self._house.pool,
+            self._house.scribe,
+            [delivery_id for call in chosen for delivery_id in call],
+            platform=self._platform.name,
+            batch_id=self._batch_id,
+            at=now(),
+        )
+        begun = {attempt.delivery_id: attempt for attempt in attempts}
+        calls = [[begun[delivery_id] for delivery_id in call if delivery_id in begun] for call in chosen]
+        return [call for call in calls if call]
 
     async def _call(self, members: Sequence[ToSend]) -> None:
         try:
-            result = await self._house.wire.send(
-                self._platform,
-                [attempt.message for attempt in members],
-                self._house.context(self._platform.name),
-            )
+            result = await self._sent(members)
+        except Exception as error:  # noqa: BLE001 - whatever an adapter stumbles over, the attempt must be ended
+            self._surprise = self._surprise or error
+            result = Result([Deferred(FailureKind.TRANSIENT, "surprise", ambiguous=True)] * len(members), 0)
         finally:
             self._lane.give_back(1)
         ended_at = now()
         for attempt, outcome in zip(members, result.outcomes, strict=True):
             self._lane.note(outcome)
+            self._refused = self._refused or (isinstance(outcome, Rejected) and outcome.kind in STOPS_PLATFORM)
             self._ended.append(self._tried(attempt, outcome, result.http_status, ended_at))
         if self._recording is None or self._recording.done():
             self._recording = asyncio.create_task(self._record())
+
+    async def _sent(self, members: Sequence[ToSend]) -> Result:
+        messages = [attempt.message for attempt in members]
+        result = await self._house.wire.send(self._platform, messages, self._house.context(self._platform.name))
+        if len(result.outcomes) != len(members):
+            raise ValueError(f"{self._platform.name}: {len(result.outcomes)} outcomes of {len(members)} messages")
+        return result
 
     def _tried(self, attempt: ToSend, outcome: Outcome, http_status: int, ended_at: datetime) -> Tried:
         outcome = self._judged(attempt, outcome)
@@ -189,22 +212,23 @@ class Fanout:
         if not doubtful:
             return
         if self._platform.lookup is not None:
-            await asyncio.gather(*(self._ask(attempt) for attempt in doubtful))
-            await self._drain()
-            return
-        await sending.settle_unknown(
-            self._house.pool,
-            self._house.scribe,
-            [attempt.delivery_id for attempt in doubtful],
-            resend=self._house.settings.ambiguous == "at_least_once",
-            code="unanswered",
-            at=now(),
-        )
+            await self._ask_about(doubtful, self._platform.lookup)
+        elif self._house.settings.ambiguous == "at_least_once":
+            again = Deferred(FailureKind.TRANSIENT, "unanswered")
+            self._ended.extend(self._tried(attempt, again, 0, now()) for attempt in doubtful)
+        else:
+            ids = [attempt.delivery_id for attempt in doubtful]
+            await sending.leave_unknown(self._house.pool, self._house.scribe, ids, code="unanswered", at=now())
+        await self._drain()
 
-    async def _ask(self, attempt: ToSend) -> None:
-        lookup = self._platform.lookup
-        if lookup is None:
-            return
+    async def _ask_about(self, doubtful: Sequence[ToSend], lookup: Lookup) -> None:
+        at = now()
+        # First, so that no other run asks too. The older the doubt, the longer until it is looked into again.
+        waits = {entry.delivery_id: at + max(_POSTPONED, (at - entry.started_at) / 4) for entry in doubtful}
+        await sending.postpone_unknown(self._house.pool, waits)
+        await asyncio.gather(*(self._ask(attempt, lookup) for attempt in doubtful))
+
+    async def _ask(self, attempt: ToSend, lookup: Lookup) -> None:
         try:
             context = await self._house.wire.prepare(self._platform, self._house.context(self._platform.name))
             if not isinstance(context, Context):
@@ -217,19 +241,13 @@ class Fanout:
             finally:
                 self._lane.give_back(places)
         except (UnansweredError, LaneFullError):
-            await sending.postpone_unknown(self._house.pool, attempt.delivery_id, until=now() + _POSTPONED)
             return
         match lookup.read(answer, attempt.message):
             case Accepted() as found:
                 self._ended.append(self._tried(attempt, found, answer.status, now()))
             case Rejected(kind=FailureKind.PERMANENT):
-                await sending.settle_unknown(
-                    self._house.pool,
-                    self._house.scribe,
-                    [attempt.delivery_id],
-                    resend=True,
-                    code="not_found_at_platform",
-                    at=now(),
-                )
+                # It surely has not got it: as harmless as any other refusal for now, and given up as they are.
+                again = Deferred(FailureKind.TRANSIENT, "not_found_at_platform")
+                self._ended.append(self._tried(attempt, again, answer.status, now()))
             case _:
-                await sending.postpone_unknown(self._house.pool, attempt.delivery_id, until=now() + _POSTPONED)
+                return

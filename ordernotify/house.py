@@ -8,6 +8,8 @@ import secrets
 import shutil
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +18,11 @@ from ordernotify.settings import PREFIX, Settings
 from ordernotify.store import cluster, setup
 from ordernotify.store.place import write_urls
 from ordernotify.store.setup import Urls
-from ordernotify.supervisor import Child, Event, Supervisor, free_port, stop_survivors, wait_http
+from ordernotify.supervisor import Child, Event, EventKind, Supervisor, free_port, stop_survivors, wait_http
 from ordernotify.worker import server
 
 _SLOW_START_S = 180.0
+_DEATHS_AT_START = 4
 
 
 class HouseError(Exception):
@@ -61,6 +64,7 @@ class House:
     _state: Path = field(init=False)
     _database: Supervisor | None = field(init=False, default=None)
     _services: Supervisor | None = field(init=False, default=None)
+    _deaths: Counter[str] = field(init=False, default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._state = self.settings.state_dir.absolute()
@@ -99,9 +103,19 @@ class House:
             self._children(root, ports), state_dir=self._state / "services", on_event=self._tell
         )
         self._services.start()
-        if not self._services.wait_ready(_SLOW_START_S):
-            late = ", ".join(self._services.unready())
-            raise HouseError(f"not ready after {_SLOW_START_S:.0f} s: {late}; see {self._state / 'logs'}")
+        self._wait_for(self._services)
+
+    def _wait_for(self, supervisor: Supervisor) -> None:
+        """Wait until every part is ready; a part that keeps dying will not become so by waiting."""
+        deadline = time.monotonic() + _SLOW_START_S
+        while not supervisor.wait_ready(0.5):
+            late = ", ".join(supervisor.unready())
+            where = f"see {self._state / 'logs'}"
+            hopeless = [name for name, times in self._deaths.items() if times >= _DEATHS_AT_START]
+            if hopeless:
+                raise HouseError(f"{', '.join(hopeless)} died {_DEATHS_AT_START} times while starting; {where}")
+            if time.monotonic() > deadline:
+                raise HouseError(f"not ready after {_SLOW_START_S:.0f} s: {late}; {where}")
 
     def run(self, until: threading.Event | None = None) -> None:
         """Keep everything alive until Ctrl-C, SIGTERM or ``until``, then stop it."""
@@ -166,8 +180,7 @@ class House:
         )
         self.say("starting PostgreSQL")
         self._database.start()
-        if not self._database.wait_ready(_SLOW_START_S):
-            raise HouseError(f"PostgreSQL did not start; see {self._state / 'logs' / 'database.log'}")
+        self._wait_for(self._database)
         running = cluster.status(folder)
         if running is None:
             raise HouseError(f"PostgreSQL ended again; see {self._state / 'logs' / 'database.log'}")
@@ -259,6 +272,8 @@ class House:
         return self._state / "logs" / f"{name}.log"
 
     def _tell(self, event: Event) -> None:
+        if event.kind is EventKind.DIED:
+            self._deaths[event.child] += 1
         if event.kind.value not in {"started", "ready", "stopped"}:
             self.say(f"{event.child}: {event.kind.value} {event.detail}".rstrip())
 

@@ -56,10 +56,6 @@ class Lane:
         self.busy -= count
         self._freed.set()
 
-    def trade(self, *, taken: int, needed: int) -> None:
-        """Exchange ``taken`` places for the ``needed`` ones; a group that shares requests needs fewer or more."""
-        self.give_back(taken - needed)
-
     def resting_s(self) -> float:
         """Return for how many seconds the platform should still be left alone (0: it may be called)."""
         return max(0.0, self.closed_until - asyncio.get_running_loop().time())

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID
 
 from ordernotify.clock import new_id, now
 from ordernotify.credentials import load_credentials
@@ -26,6 +27,13 @@ from ordernotify.wire import Wire
 _CREDENTIALS_LAST = timedelta(seconds=30)
 
 
+class CredentialsUnknownError(Exception):
+    """Prefect's server did not say which platforms its Blocks configure."""
+
+    def __init__(self) -> None:
+        super().__init__("Prefect's server does not answer at PREFECT_API_URL, or not to PREFECT_API_AUTH_STRING")
+
+
 @dataclass(slots=True)
 class Runtime:
     """What every task of this process works with."""
@@ -39,6 +47,8 @@ class Runtime:
     lanes: Lanes
     owner: str
     credentials: Mapping[str, PlatformSettings]
+    # The batches that runs of this process work on, whoever started them: their leases are renewed.
+    working: set[UUID] = field(default_factory=set)
     _read_at: float = 0.0
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -48,7 +58,9 @@ class Runtime:
         async with self._reading:
             clock = asyncio.get_running_loop().time()
             if clock - self._read_at > _CREDENTIALS_LAST.total_seconds():
-                self.credentials = await load_credentials(blocks=_prefect_is_known())
+                loaded = await load_credentials(blocks=_prefect_is_known())
+                # While Prefect's server is away, what it said last holds.
+                self.credentials = loaded.settings if loaded.complete else {**self.credentials, **loaded.settings}
                 self._read_at = clock
         return self.credentials
 
@@ -83,9 +95,16 @@ async def current() -> Runtime:
 
 
 async def build(house: Settings | None = None) -> Runtime:
-    """Open a runtime: pools under the roles of the application and the sealer, templates, wire."""
+    """Open a runtime: pools under the roles of the application and the sealer, templates, wire.
+
+    Raises CredentialsUnknownError when Prefect's server cannot be asked for its Blocks: without an answer,
+    events would be planned as if their platforms were not configured.
+    """
     chosen = house or settings()
     urls = read_urls(chosen)
+    loaded = await load_credentials(blocks=_prefect_is_known())
+    if not loaded.complete:
+        raise CredentialsUnknownError
     stack = AsyncExitStack()
     pool = await connect(urls.app, size=16)
     stack.push_async_callback(pool.close)
@@ -107,7 +126,7 @@ async def build(house: Settings | None = None) -> Runtime:
         wire=wire,
         lanes=Lanes(chosen.http_connections),
         owner=f"{platform.node()}:{os.getpid()}:{new_id().hex[-8:]}",
-        credentials=await load_credentials(blocks=_prefect_is_known()),
+        credentials=loaded.settings,
         _read_at=asyncio.get_running_loop().time(),
         _stack=stack,
     )

@@ -70,7 +70,7 @@ class Wire:
         client = self._client(platform)
         try:
             response = await client.request(call.method, call.url, headers=call.headers, content=call.body)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise _unanswered_error(error) from None
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
         return Answer(response.status_code, headers, response.content[:_LARGEST_ANSWER])
@@ -145,7 +145,7 @@ class Wire:
 _NEVER_LEFT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
-def _unanswered_error(error: httpx.TransportError) -> UnansweredError:
+def _unanswered_error(error: httpx.RequestError) -> UnansweredError:
     cause = error.__cause__
     left = not isinstance(cause, _NEVER_LEFT) and not isinstance(error, httpx.PoolTimeout)
     kind = type(cause or error).__name__

@@ -1,31 +1,49 @@
-"""Open the batch that a run works on: the dispatcher's, or one made of the events that a person named."""
+"""Hold the batch that a run works on: the dispatcher's, or one made of the events that a person named."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from ordernotify import runtime
 from ordernotify.clock import now
 from ordernotify.core.resends import ResendReason
+from ordernotify.runtime import Runtime
 from ordernotify.store import inbox
 
 
-async def open_or_make(
+@asynccontextmanager
+async def opened(
     batch_id: UUID | None, event_ids: Sequence[UUID], *, resend: ResendReason | None, run_id: str
-) -> UUID | None:
-    """Return the batch to work on, held by this worker; None when another one holds it.
+) -> AsyncIterator[UUID | None]:
+    """Hold the batch to work on; None when another run holds it, here or in another live worker.
 
-    A retry of a run that named events finds the batch it made the first time. Raises ValueError when neither
-    a batch nor events are named.
+    While it is held this process renews its lease. A retry of a run that named events finds the batch it made
+    the first time. Raises ValueError when neither a batch nor events are named.
     """
     house = await runtime.current()
+    wanted = batch_id or UUID(run_id)
+    if wanted in house.working:
+        yield None
+        return
+    house.working.add(wanted)
+    try:
+        yield await _taken(house, batch_id, event_ids, resend=resend, run_id=run_id)
+    finally:
+        house.working.discard(wanted)
+
+
+async def _taken(
+    house: Runtime, batch_id: UUID | None, event_ids: Sequence[UUID], *, resend: ResendReason | None, run_id: str
+) -> UUID | None:
     at = now()
     if batch_id is None:
         if not event_ids:
             raise ValueError("name a batch_id or at least one of event_ids")
         return await inbox.request(
             house.pool,
+            house.scribe,
             event_ids,
             run_id=UUID(run_id),
             owner=house.owner,

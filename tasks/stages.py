@@ -28,6 +28,8 @@ from tasks.reread import read_thin_events
 
 # A restart of the database takes seconds, and every stage may be repeated.
 _SHORT = [0.5, 2.0, 5.0, 10.0]
+# Deliveries whose platform lost its settings after they were planned are looked at again after this.
+_UNCONFIGURED = timedelta(minutes=1)
 
 
 def _is_unfinished(_task: Task, _run: TaskRun, state: State) -> bool:
@@ -57,7 +59,7 @@ async def plan(batch_id: UUID) -> int:
         return 0
     recipients = await plans.recipients_of(house.pool, [item.client_id for item in items])
     registry = await plans.registry(house.pool, list(await house.known()), at=at)
-    resends = await plans.resends(house.pool, batch.event_ids) if batch.resend else {}
+    resends = await plans.resends(house.pool, batch_id) if batch.resend else {}
     decided = [
         plans.EventPlan(
             item,
@@ -124,9 +126,16 @@ async def route(batch_id: UUID) -> list[str]:
     """Return the platforms with something left to send, after settling what a dead worker left behind."""
     house = await runtime.current()
     event_ids = await _events(batch_id)
-    await sending.note_abandoned(house.pool, house.scribe, event_ids, batch_id=batch_id, at=now())
+    at = now()
+    await sending.note_abandoned(house.pool, house.scribe, event_ids, batch_id=batch_id, at=at)
     known = await house.known()
-    return [name for name in await sending.platforms_to_send(house.pool, event_ids) if name in known]
+    waiting = await sending.platforms_to_send(house.pool, event_ids)
+    for name in waiting:
+        if name not in known:
+            await sending.note_unconfigured(
+                house.pool, house.scribe, event_ids, platform=name, at=at, until=at + _UNCONFIGURED
+            )
+    return [name for name in waiting if name in known]
 
 
 # Seconds to minutes: most refusals of a platform that is only busy are over by then. What is not is the

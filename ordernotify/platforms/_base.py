@@ -199,11 +199,12 @@ class Lookup:
     """How to ask a platform whether it has a message whose call was never answered.
 
     ``read`` returns Accepted when it has, Rejected(PERMANENT, 'not_found') when it surely has not, Deferred
-    when it cannot say yet.
+    when it cannot say yet. Sooner than ``settles_after_s`` after the attempt began a not_found proves nothing.
     """
 
     build: Callable[[Message, Context, datetime], Call]  # the datetime is when the attempt began
     read: Callable[[Answer, Message], Outcome]
+    settles_after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,21 +7,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from ordernotify.core.channels import Channel
 from ordernotify.core.delivery import ConsentChange, DeliveryStatus, Receipt
 from ordernotify.platforms._base import Inbound, Received, Refusal, Reply
 from ordernotify.platforms._chat_words import said
-from ordernotify.platforms._meta import read_entries, unix_moment
-from ordernotify.platforms._reading import MAX_ID, Foreign, Word, read_value, whole
+from ordernotify.platforms._meta import Stamp, read_entries, unix_moment
+from ordernotify.platforms._reading import Foreign, Word, read_value
 
 OPTINS: Final[Mapping[str, bool]] = {"STOP_NOTIFICATIONS": False, "RESUME_NOTIFICATIONS": True}
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_ID_LENGTH = 500
 # A message id may be longer than any word of ours; cut, it would name another message.
 _Mid = Annotated[str, Field(strict=True, max_length=_MAX_ID_LENGTH)]
-_Milliseconds = Annotated[int, BeforeValidator(whole(0, MAX_ID))]
 # Meta takes any other answer as a failure, and after an hour of those it stops calling.
 _EXACTLY_200 = Reply()
 
@@ -57,7 +56,7 @@ class _Event(Foreign):
     """One thing that happened. A read has only a time, which names no message, so it is not read here."""
 
     sender: _Party = _Party()
-    timestamp: _Milliseconds = 0
+    timestamp: Stamp = 0
     message: _Said = _Said()
     delivery: _Delivery = _Delivery()
     postback: _Postback = _Postback()

@@ -22,11 +22,13 @@ from ordernotify.platforms._base import (
     bearer,
     json_body,
 )
-from ordernotify.platforms._reading import Foreign, Word, read_json
+from ordernotify.platforms._reading import MAX_ID, Foreign, Word, read_json, whole
 from ordernotify.platforms._signing import active, same_secret
 
 SIGNATURE: Final = "X-Hub-Signature-256"
 _YEAR_2100 = 4_102_444_800
+
+Stamp = Annotated[int, BeforeValidator(whole(0, MAX_ID))]  # seconds or milliseconds since 1970
 
 
 def _pairs(value: object) -> object:

@@ -74,7 +74,9 @@ def _fields(settings: SalesforceSettings) -> Mapping[str, Mapping[str, Any]]:
 
 def _field(context: Context, name: str, metadata: Mapping[str, Any]) -> Step:
     developer_name = name.removesuffix(_CUSTOM)
-    question = f"SELECT Id FROM CustomField WHERE TableEnumOrId = 'Order' AND DeveloperName = '{developer_name}'"  # noqa: S608 - the pattern of the setting leaves letters, digits and underscores only
+    # Put together from the setting, whose pattern leaves letters, digits and underscores only.
+    whose = f"TableEnumOrId = 'Order' AND DeveloperName = '{developer_name}'"
+    question = f"SELECT Id FROM CustomField WHERE {whose}"  # noqa: S608 - see above
     made = {"FullName": f"Order.{name}", "Metadata": metadata}
     return Step(
         title=f"Field {name} of Order",

@@ -12,7 +12,7 @@ from ordernotify.core.channels import Channel
 from ordernotify.core.delivery import ConsentChange, DeliveryStatus, FailureKind, Receipt
 from ordernotify.platforms._base import Inbound, Received, Refusal, Reply
 from ordernotify.platforms._chat_words import said
-from ordernotify.platforms._meta import read_entries, unix_moment
+from ordernotify.platforms._meta import Stamp, read_entries, unix_moment
 from ordernotify.platforms._reading import Count, Filled, Foreign, Word, read_value
 
 _S = DeliveryStatus
@@ -62,7 +62,7 @@ class _Said(Foreign):
 class _Preference(Foreign):
     wa_id: Word = ""
     value: Word = ""
-    timestamp: Count = 0
+    timestamp: Stamp = 0
 
 
 class _Metadata(Foreign):

@@ -52,6 +52,7 @@ BY_HTTP_STATUS: Final[Mapping[int, FailureKind]] = {
     413: _K.PERMANENT,
 }
 _RETRY_AT = re.compile(r"[Rr]etry after (\d{4}-\d{2}-\d{2}T[\d:.]{8,20}Z)")
+_LISTED_LATE_S: Final = 30.0  # until sent mail is surely found by a search
 _CLOCK_SKEW = timedelta(seconds=10)
 _MAILBOX: Final = "/gmail/v1/users/me"
 _OK, _UNAUTHORIZED, _SERVER_ERROR = 200, 401, 500
@@ -116,8 +117,9 @@ def _outcome(answer: Answer, context: Context) -> Outcome:
 
 def _reason(error: object) -> str:
     listed = error.get("errors") if isinstance(error, dict) else None
-    reasons = (entry.get("reason") for entry in listed or () if isinstance(entry, dict))
-    return next((str(reason) for reason in reasons if reason in REASONS), "")
+    entries = listed if isinstance(listed, list) else []
+    reasons = (str(entry.get("reason")) for entry in entries if isinstance(entry, dict))
+    return next((reason for reason in reasons if reason in REASONS), "")
 
 
 def _wait_s(answer: Answer, error: object, now: datetime) -> float | None:
@@ -220,7 +222,7 @@ PLATFORM = Platform(
     idempotency=Idempotency.LOOKUP,
     idempotency_note="Drops no repetition; sent mail is searched for our Message-ID, or for address, subject and "
     "time where Gmail replaced it.",
-    lookup=Lookup(build=_ask, read=_found),
+    lookup=Lookup(build=_ask, read=_found, settles_after_s=_LISTED_LATE_S),
     token=TOKEN,
     probe=Probe(build=_find_mailbox, read=_read_mailbox),
     provision=provision,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
@@ -77,6 +77,7 @@ BY_HTTP_STATUS: Final[Mapping[int, FailureKind]] = {
 _OK, _ACCEPTED, _UNAUTHORIZED, _SERVER_ERROR = 200, 202, 401, 500
 _BATCH: Final = 20
 _PAGE: Final = 100
+_LISTED_LATE_S: Final = 30.0  # a mail is sent, and then listed, after the 202
 _CLOCK_SKEW = timedelta(seconds=60)
 _PER_SECOND: Final = 0.5  # Exchange Online takes 30 messages a minute from one mailbox
 
@@ -102,20 +103,18 @@ def converse(messages: Sequence[Message], context: Context) -> Conversation:
     """Send ``messages``, up to 20 in one request; each has its own outcome."""
     settings: OutlookSettings = context.settings
     outcomes: dict[int, Outcome] = {}
-    ready: list[tuple[int, Message, Mapping[str, Any] | str]] = []
+    together: dict[int, Mapping[str, Any]] = {}
     for place, message in enumerate(messages):
         content = _mime(message, context) if as_mime(message, settings) else _json(message, settings)
         if isinstance(content, Refusal):
             outcomes[place] = Rejected(_K.PERMANENT, f"outlook_{content.field}")
+        elif isinstance(content, str) or len(messages) == 1:
+            outcomes[place] = _outcome((yield _single(message, content, context)), context)
         else:
-            ready.append((place, message, content))
-    if len(ready) == 1:
-        ((place, message, content),) = ready
-        outcomes[place] = _outcome((yield _single(message, content, context)), context)
-    elif ready:
-        answer = yield _batch([(message, content) for _, message, content in ready], context)
-        places = [place for place, _, _ in ready]
-        outcomes.update(zip(places, _outcomes(answer, len(ready), context), strict=True))
+            together[place] = content
+    if together:
+        answer = yield _batch({place: (messages[place], one) for place, one in together.items()}, context)
+        outcomes.update(_outcomes(answer, together, context))
     return [outcomes[place] for place in range(len(messages))]
 
 
@@ -155,32 +154,31 @@ def _json(message: Message, settings: OutlookSettings) -> Mapping[str, Any] | Re
     return {"message": content, "saveToSentItems": settings.save_to_sent_items}
 
 
-def _headers(message: Message, content: Mapping[str, Any] | str) -> dict[str, str]:
-    return {
-        "content-type": "text/plain" if isinstance(content, str) else "application/json",
-        # By this id Microsoft's support finds a request; the same for every attempt.
-        "client-request-id": str(uuid.uuid5(uuid.NAMESPACE_OID, message.reference)),
-    }
+def _headers(message: Message, content_type: str) -> dict[str, str]:
+    # By the request id Microsoft's support finds a request; it is the same for every attempt.
+    request_id = str(uuid.uuid5(uuid.NAMESPACE_OID, message.reference))
+    return {"Content-Type": content_type, "client-request-id": request_id}
 
 
 def _single(message: Message, content: Mapping[str, Any] | str, context: Context) -> Call:
     settings: OutlookSettings = context.settings
+    mime = isinstance(content, str)
     body = content.encode("ascii") if isinstance(content, str) else json_body(content)
-    url = f"{settings.base_url}/v1.0{user(settings)}/sendMail"
-    return Call("POST", url, {**_headers(message, content), **authorization(context)}, body)
+    headers = {**_headers(message, "text/plain" if mime else "application/json"), **authorization(context)}
+    return Call("POST", f"{settings.base_url}/v1.0{user(settings)}/sendMail", headers, body)
 
 
-def _batch(contents: Sequence[tuple[Message, Mapping[str, Any] | str]], context: Context) -> Call:
+def _batch(contents: Mapping[int, tuple[Message, Mapping[str, Any]]], context: Context) -> Call:
     settings: OutlookSettings = context.settings
     requests = [
         {
-            "id": str(number),
+            "id": str(place),
             "method": "POST",
             "url": f"{user(settings)}/sendMail",
-            "headers": _headers(message, content),
+            "headers": _headers(message, "application/json"),
             "body": content,
         }
-        for number, (message, content) in enumerate(contents, start=1)
+        for place, (message, content) in contents.items()
     ]
     headers = {"content-type": "application/json", **authorization(context)}
     return Call("POST", f"{settings.base_url}/v1.0/$batch", headers, json_body({"requests": requests}))
@@ -203,15 +201,13 @@ def _outcome(answer: Answer, context: Context) -> Outcome:
     return failure(kind, code, retry_after_s=wait_s, ambiguous=answer.status >= _SERVER_ERROR)
 
 
-def _outcomes(answer: Answer, count: int, context: Context) -> Sequence[Outcome]:
+def _outcomes(answer: Answer, places: Iterable[int], context: Context) -> Mapping[int, Outcome]:
     """Return the outcome of each request of a batch; Graph answers them in any order, by their ids."""
     if answer.status != _OK:
-        outcome = _outcome(answer, context)
-        return [outcome] * count
+        return dict.fromkeys(places, _outcome(answer, context))
     body = answer.json()
-    listed = body.get("responses") if isinstance(body, dict) else None
-    parts = {str(part.get("id")): part for part in listed or () if isinstance(part, dict)}
-    return [_part(parts.get(str(number)), context) for number in range(1, count + 1)]
+    parts = {str(part.get("id")): part for part in _objects(body.get("responses") if isinstance(body, dict) else None)}
+    return {place: _part(parts.get(str(place)), context) for place in places}
 
 
 def _part(part: Mapping[str, Any] | None, context: Context) -> Outcome:
@@ -226,7 +222,7 @@ def _part(part: Mapping[str, Any] | None, context: Context) -> Outcome:
 # ---- asked, when an answer was lost ----
 
 
-def _ask(message: Message, context: Context, began: datetime) -> Call:
+def _ask(_message: Message, context: Context, began: datetime) -> Call:
     """Return the request for what the mailbox sent since just before the attempt began."""
     settings: OutlookSettings = context.settings
     if not settings.save_to_sent_items:
@@ -243,8 +239,8 @@ def _found(answer: Answer, message: Message) -> Outcome:
     listed = body.get("value") if isinstance(body, dict) else None
     if answer.status != _OK or not isinstance(listed, list):
         return Deferred(_K.TRANSIENT, f"outlook_{answer.status}")
-    for entry in listed:
-        if isinstance(entry, dict) and _is(entry, message):
+    for entry in _objects(listed):
+        if _is(entry, message):
             return Accepted(str(entry.get("id", "")), "outlook_found")
     if body.get("@odata.nextLink"):
         return Deferred(_K.TRANSIENT, "outlook_more_pages")
@@ -256,15 +252,19 @@ def _is(entry: Mapping[str, Any], message: Message) -> bool:
 
     Exchange may drop headers of one's own. A notice's subject names no order and proves nothing.
     """
-    headers = entry.get("internetMessageHeaders") or ()
-    ours = [one.get("value") for one in headers if isinstance(one, dict) and str(one.get("name")).lower() == REFERENCE]
+    headers = _objects(entry.get("internetMessageHeaders"))
+    ours = [header.get("value") for header in headers if str(header.get("name")).lower() == REFERENCE]
     if ours:
         return message.reference in ours
     if str(entry.get("internetMessageId", "")).startswith(f"<{message.reference}@"):
         return True
-    people = [one.get("emailAddress") for one in entry.get("toRecipients") or () if isinstance(one, dict)]
-    named = [str(one.get("address", "")).casefold() for one in people if isinstance(one, dict)]
+    people = [person.get("emailAddress") for person in _objects(entry.get("toRecipients"))]
+    named = [str(address.get("address", "")).casefold() for address in _objects(people)]
     return not message.notice_only and message.to.casefold() in named and entry.get("subject") == message.subject
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 PLATFORM = Platform(
@@ -282,7 +282,7 @@ PLATFORM = Platform(
     idempotency=Idempotency.LOOKUP,
     idempotency_note="Drops no repetition; Sent Items are searched for our header, or for address and subject where "
     "Exchange dropped it.",
-    lookup=Lookup(build=_ask, read=_found),
+    lookup=Lookup(build=_ask, read=_found, settles_after_s=_LISTED_LATE_S),
     token=TOKEN,
     probe=PROBE,
     provision=provision,

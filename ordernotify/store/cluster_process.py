@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -20,7 +21,6 @@ ACCEPTING: Final = frozenset({"ready", "standby"})
 _PID_FILE: Final = "postmaster.pid"
 _SOCKET_LINE, _MEMORY_LINE, _STATUS_LINE = 4, 6, 7
 _PR_SET_PDEATHSIG: Final = 1
-_IPC_RMID: Final = 0
 _ANSWER_S: Final = 5
 # Length and code of the one question that a server answers before it knows who asks.
 _SSL_REQUEST: Final = struct.pack(">ii", 8, 80877103)
@@ -184,8 +184,12 @@ def _find_segment(postmaster: Postmaster) -> dict[str, str] | None:
 def remove_shared_memory(killed: Postmaster, user: ServerUser) -> None:
     """Give back the shared memory that a killed server has left to the system, if nobody uses it (Linux)."""
     segment = _find_segment(killed)
-    if segment and segment["nattch"] == "0" and segment["uid"] == str(user.uid):
-        ctypes.CDLL(None).shmctl(int(segment["shmid"]), _IPC_RMID, None)
+    if not segment or segment["nattch"] != "0" or segment["uid"] != str(user.uid):
+        return
+    # As the server's user: root may not, in a container. Without the program 56 bytes wait for the next start.
+    with suppress(FileNotFoundError):
+        command = ["/usr/bin/ipcrm", "--shmem-id", segment["shmid"]]
+        spawn(command, user=user, output=subprocess.DEVNULL, dies_with_us=None).wait()
 
 
 def answers(socket_dir: Path) -> bool:

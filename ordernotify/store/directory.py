@@ -10,6 +10,7 @@ from ordernotify.core.audit import Actor, AuditType
 from ordernotify.core.onboarding import ClientBody, ContractBody, PartBody
 from ordernotify.store.audit import Scribe, emit
 from ordernotify.store.database import Connection, Pool
+from ordernotify.store.quarantine import release_answered
 
 
 async def put_client(pool: Pool, scribe: Scribe, client: ClientBody, *, actor: Actor, at: datetime) -> None:
@@ -17,7 +18,7 @@ async def put_client(pool: Pool, scribe: Scribe, client: ClientBody, *, actor: A
 
     Recipients and contacts that are not given any more are made inactive, never deleted: the ledger speaks of
     them. A contact's consent is only ever taken from the client on its first appearance; later changes come
-    from its owner.
+    from its owner. Events held because their client was unknown get another chance.
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
@@ -52,6 +53,7 @@ async def put_client(pool: Pool, scribe: Scribe, client: ClientBody, *, actor: A
                 )
             ],
         )
+        await release_answered(connection, scribe, "client_unknown", at=at)
 
 
 async def _put_recipients(connection: Connection, client: ClientBody) -> None:
@@ -117,6 +119,7 @@ async def put_parts(pool: Pool, scribe: Scribe, parts: Sequence[PartBody], *, ac
             [(part.sku, part.name, part.label, part.jurisdiction, part.categories) for part in parts],
         )
         await _changed(connection, scribe, "part", [part.sku for part in parts], actor=actor, at=at)
+        await release_answered(connection, scribe, "sku_unknown", at=at)
 
 
 async def put_contract(pool: Pool, scribe: Scribe, contract: ContractBody, *, actor: Actor, at: datetime) -> None:
@@ -174,7 +177,7 @@ async def _changed(
                 actor=actor,
                 outcome={"status": "success"},
             )
-            for identity in ids
+            for identity in dict.fromkeys(ids)
         ],
     )
 

@@ -13,6 +13,7 @@ from ordernotify.core.audit import AuditType, Source
 from ordernotify.core.events import OrderEvent
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import INBOX, Connection, Pool
+from ordernotify.store.quarantine import release
 
 # A worker renews its leases every few seconds; one that is silent this long is taken for dead.
 LEASE = timedelta(seconds=15)
@@ -167,8 +168,11 @@ async def claim_due(pool: Pool, *, owner: str, limit: int, at: datetime) -> tupl
     batch_id = new_id()
     size = await pool.fetchval(
         "WITH due AS (SELECT d.id, d.event_id FROM delivery d LEFT JOIN channel c ON c.platform = d.platform"
-        "   WHERE d.status IN ('planned', 'authorized', 'deferred', 'unknown') AND d.next_attempt_at <= $4"
-        "   AND coalesce(c.stopped_code, '') = ''"
+        "   WHERE d.status IN ('planned', 'authorized', 'sending', 'deferred', 'unknown')"
+        "   AND d.next_attempt_at <= $4 AND coalesce(c.stopped_code, '') = ''"
+        # On the wire of an open batch, or left there by one that was closed without an outcome?
+        "   AND (d.status <> 'sending' OR NOT EXISTS (SELECT 1 FROM batch s"
+        "     WHERE s.id::text = d.sender AND s.finished_at IS NULL))"
         "   AND NOT EXISTS (SELECT 1 FROM event e JOIN batch b ON b.id = e.batch_id"
         "     WHERE e.id = d.event_id AND b.finished_at IS NULL)"
         "   ORDER BY d.next_attempt_at LIMIT $1 FOR UPDATE OF d SKIP LOCKED),"
@@ -187,17 +191,22 @@ async def claim_due(pool: Pool, *, owner: str, limit: int, at: datetime) -> tupl
     return None if size is None else (batch_id, size)
 
 
-async def take_over(pool: Pool, *, owner: str, at: datetime) -> list[tuple[UUID, str]]:
-    """Take every batch whose lease has run out; returns (batch, its dead flow run or '')."""
+async def take_over(pool: Pool, *, owner: str, besides: Sequence[UUID], at: datetime) -> list[tuple[UUID, str]]:
+    """Take every batch whose lease has run out; returns (batch, its dead flow run or '').
+
+    ``besides``: those that this process works on. Their leases may run out in an outage of the database, and
+    their runs go on all the same.
+    """
     rows = await pool.fetch(
         "UPDATE batch SET owner = $1, lease_until = $2, kind = $3 FROM"
         " (SELECT id, flow_run_id FROM batch WHERE finished_at IS NULL AND lease_until < $4"
-        "  ORDER BY id LIMIT 50 FOR UPDATE SKIP LOCKED) old"
+        "  AND id <> ALL($5) ORDER BY id LIMIT 50 FOR UPDATE SKIP LOCKED) old"
         " WHERE batch.id = old.id RETURNING batch.id, old.flow_run_id",
         owner,
         at + LEASE,
         BatchKind.ABANDONED.value,
         at,
+        list(besides),
     )
     return [(row["id"], row["flow_run_id"]) for row in rows]
 
@@ -255,15 +264,26 @@ async def open_batch(pool: Pool, batch_id: UUID, *, owner: str, at: datetime) ->
 
 
 async def request(
-    pool: Pool, event_ids: Sequence[UUID], *, run_id: UUID, owner: str, at: datetime, resend: str = ""
+    pool: Pool,
+    scribe: Scribe,
+    event_ids: Sequence[UUID],
+    *,
+    run_id: UUID,
+    owner: str,
+    at: datetime,
+    resend: str = "",
 ) -> UUID:
-    """Make the batch of a run in which a person named events; a retry of that run finds the same batch."""
+    """Make the batch of a run in which a person named events; a retry of that run finds the same batch.
+
+    A retry resends nothing again: what a resend makes is numbered by the batches that resend, and this is one.
+    """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
             "INSERT INTO batch (id, kind, event_ids, created_at, owner, lease_until, flow_run_id, resend)"
-            " SELECT $1, $2, array_agg(id ORDER BY id), $4, $5, $6, $1::text, $7 FROM event WHERE id = ANY($3)"
+            " SELECT $1::uuid, $2, array_agg(id ORDER BY id), $4, $5, $6, $1::uuid::text, $7 FROM event"
+            " WHERE id = ANY($3)"
             " HAVING count(*) > 0"
-            " ON CONFLICT (id) DO UPDATE SET owner = $5, lease_until = $6, finished_at = NULL, resend = ''",
+            " ON CONFLICT (id) DO UPDATE SET owner = $5, lease_until = $6, finished_at = NULL",
             run_id,
             BatchKind.REQUESTED.value,
             list(event_ids),
@@ -274,11 +294,11 @@ async def request(
         )
         # What waits, or was held for a reason that may be gone, gets another chance.
         await connection.execute(
-            "UPDATE event SET state = 'claimed', batch_id = $2 WHERE id = ANY($1) AND state IN ('waiting',"
-            " 'quarantined')",
+            "UPDATE event SET state = 'claimed', batch_id = $2 WHERE id = ANY($1) AND state = 'waiting'",
             list(event_ids),
             run_id,
         )
+        await release(connection, scribe, event_ids, code="asked_by_person", at=at, batch_id=run_id)
     return run_id
 
 

@@ -17,9 +17,10 @@ from ordernotify.core.audit import AuditType
 from ordernotify.core.events import Admission, OrderEvent, OrderState, OrderStatus, admit, advance
 from ordernotify.core.labels import Label, join
 from ordernotify.store.audit import Record, Scribe, emit
-from ordernotify.store.database import INBOX, Connection, Pool
+from ordernotify.store.database import Connection, Pool
 from ordernotify.store.inbox import EventState
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
+from ordernotify.store.quarantine import release_answered
 
 _STATE_AFTER = {
     Admission.NEWS: EventState.ADMITTED,
@@ -244,8 +245,10 @@ class _Admission:
             *map(list, zip(*self._changes, strict=True)),
         )
         await open_incidents(self._connection, self._scribe, self._incidents, at=self._at)
-        await self._release_held()
         await emit(self._connection, self._records)
+        if self._aliases:
+            # Out of order is normal: what came before its order is let go when the order comes.
+            await release_answered(self._connection, self._scribe, "order_unknown", at=self._at)
 
     async def _write_orders(self, changed: Sequence[_Order]) -> None:
         if not changed:
@@ -275,39 +278,6 @@ class _Admission:
             [orjson.dumps(order.lines).decode() for order in changed],
             [orjson.dumps(order.refs).decode() for order in changed],
             [order.version for order in changed],
-        )
-
-    async def _release_held(self) -> None:
-        """Let go the events that came before their order: out of order is normal."""
-        if not self._aliases:
-            return
-        freed = await self._connection.fetch(
-            "UPDATE event SET state = 'waiting', reason = '', batch_id = NULL, version = version + 1"
-            " FROM unnest($1::text[], $2::text[]) AS made(source, ref)"
-            " WHERE event.state = 'quarantined' AND event.reason = 'order_unknown'"
-            " AND event.source = made.source AND event.content ->> 'order_ref' = made.ref"
-            " RETURNING event.id, event.version",
-            [source for source, *_ in self._aliases],
-            [ref for _, ref, _ in self._aliases],
-        )
-        if not freed:
-            return
-        await self._connection.execute("SELECT pg_notify($1, '')", INBOX)
-        await self._connection.execute(
-            "UPDATE incident SET closed_at = $2 WHERE kind = $3 AND subject = ANY($1) AND closed_at IS NULL",
-            [str(row["id"]) for row in freed],
-            self._at,
-            IncidentKind.QUARANTINED.value,
-        )
-        self._records.extend(
-            self._scribe.record(
-                AuditType.QUARANTINE_RELEASED,
-                object_=("event", str(row["id"])),
-                stream=(str(row["id"]), row["version"]),
-                at=self._at,
-                outcome={"status": "success", "code": "order_known"},
-            )
-            for row in freed
         )
 
 

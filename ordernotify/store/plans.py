@@ -117,12 +117,16 @@ async def registry(pool: Pool, configured: Sequence[str], *, at: datetime) -> di
     return found
 
 
-async def resends(pool: Pool, event_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Return the number that the next deliberate resend of each event has: 1 for the first."""
+async def resends(pool: Pool, batch_id: UUID) -> dict[UUID, int]:
+    """Return the number that a batch's deliberate resend of each of its events has: 1 for the first.
+
+    It stays the same whenever it is asked, so that a retry of the run makes the same deliveries.
+    """
     rows = await pool.fetch(
-        "SELECT e.id, count(b.id) FROM unnest($1::uuid[]) AS e(id)"
-        " JOIN batch b ON b.resend <> '' AND e.id = ANY(b.event_ids) GROUP BY e.id",
-        event_ids,
+        "SELECT e.id, count(b.id) FROM batch mine CROSS JOIN unnest(mine.event_ids) AS e(id)"
+        " JOIN batch b ON b.resend <> '' AND e.id = ANY(b.event_ids)"
+        " AND (b.created_at, b.id) <= (mine.created_at, mine.id) WHERE mine.id = $1 GROUP BY e.id",
+        batch_id,
     )
     return {row["id"]: row["count"] for row in rows}
 

@@ -129,11 +129,25 @@ async def _opt_out(connection: Connection, channel: str, address: str, code: str
 async def change_consent(
     pool: Pool, scribe: Scribe, *, platform: str, changes: Sequence[ConsentChange], at: datetime
 ) -> None:
-    """Apply what people said about being written to, at once and for every contact with that address."""
+    """Apply what people said about being written to, at once and for every contact with that address.
+
+    A word known already changes nothing: repeated by its vendor after a later one, it would undo that.
+    """
     if not changes:
         return
     async with pool.acquire() as connection, connection.transaction():
         for change in changes:
+            fresh = await connection.fetchval(
+                "INSERT INTO receipt (platform, dedupe_key, status, code, received_at, applied)"
+                " VALUES ($1, $2, $3, $4, $5, true) ON CONFLICT DO NOTHING RETURNING true",
+                platform,
+                change.dedupe_key,
+                "granted" if change.granted else "revoked",
+                change.code,
+                at,
+            )
+            if not fresh:
+                continue
             if change.granted:
                 await connection.execute(
                     "DELETE FROM opt_out WHERE channel = $1 AND address = $2",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -19,10 +19,14 @@ from ordernotify.core.delivery import (
     Outcome,
     Rejected,
 )
+from ordernotify.core.planning import SuppressionReason
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection, Pool
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 from ordernotify.store.wording import read_message
+
+# A call that was on its way when its worker died may arrive a moment later: asked at once, the platform says no.
+_ASK_AFTER = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,21 @@ async def to_send(pool: Pool, event_ids: Sequence[UUID], *, platform: str, at: d
     """Return the deliveries of a platform that may be sent now, in the order in which they were made."""
     rows = await pool.fetch(
         "SELECT id FROM delivery WHERE event_id = ANY($1) AND platform = $2"
-        " AND (status = 'authorized' OR (status = 'deferred' AND next_attempt_at <= $3)) ORDER BY id",
+        " AND (status = 'authorized' OR (status = 'deferred' AND next_attempt_at <= $3))"
+        # Nothing goes to a platform that refuses our credentials, not even a retry.
+        " AND NOT EXISTS (SELECT 1 FROM channel c WHERE c.platform = $2 AND c.stopped_code <> '')"
+        " ORDER BY id",
         event_ids,
         platform,
         at,
     )
     return [row["id"] for row in rows]
+
+
+async def messages(pool: Pool, delivery_ids: Sequence[UUID]) -> dict[UUID, Message]:
+    """Return the words of deliveries as they were authorized."""
+    rows = await pool.fetch("SELECT delivery_id, body FROM message WHERE delivery_id = ANY($1)", delivery_ids)
+    return {row["delivery_id"]: read_message(row["body"]) for row in rows}
 
 
 async def begin(
@@ -82,7 +95,7 @@ async def begin(
     """Record the next attempts of deliveries and return them; what must not leave any more is ended instead.
 
     Deliveries that somebody else took meanwhile are left out. What decides is asked here, when a
-    message is about to leave: newer news of its order, and a stop by its reader.
+    message is about to leave: newer news of its order, a stop by its reader, a platform that was stopped.
     """
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(
@@ -92,20 +105,23 @@ async def begin(
             " FROM delivery d JOIN message m ON m.delivery_id = d.id JOIN orders o ON o.id = d.order_id"
             " JOIN event e ON e.id = d.event_id"
             " WHERE d.id = ANY($1) AND d.status IN ('authorized', 'deferred')"
+            " AND NOT EXISTS (SELECT 1 FROM channel c WHERE c.platform = $2 AND c.stopped_code <> '')"
             " ORDER BY d.id FOR UPDATE OF d SKIP LOCKED",
             delivery_ids,
+            platform,
         )
         if not rows:
             return []
         statuses = [_status_before_leaving(row["overtaken"], row["stopped"]) for row in rows]
         await connection.execute(
             "UPDATE delivery SET status = s.status, status_at = $3, version = version + 1, sender = $4,"
-            " attempts = attempts + (s.status = 'sending')::int"
-            " FROM unnest($1::uuid[], $2::text[]) AS s(id, status) WHERE delivery.id = s.id",
+            " code = s.code, attempts = attempts + (s.status = 'sending')::int"
+            " FROM unnest($1::uuid[], $2::text[], $5::text[]) AS s(id, status, code) WHERE delivery.id = s.id",
             [row["id"] for row in rows],
             [status.value for status in statuses],
             at,
             str(batch_id),
+            [_REASON_BEFORE.get(status, "") for status in statuses],
         )
         await emit(
             connection,
@@ -119,7 +135,7 @@ async def begin(
                         "status": "success",
                         "platform": platform,
                         "attempt": row["attempts"] + (status is DeliveryStatus.SENDING),
-                        "code": status.value,
+                        "code": _REASON_BEFORE.get(status, status.value),
                     },
                 )
                 for row, status in zip(rows, statuses, strict=True)
@@ -136,6 +152,10 @@ _TYPE_BEFORE = {
     DeliveryStatus.SENDING: AuditType.DELIVERY_ATTEMPTED,
     DeliveryStatus.SUPERSEDED: AuditType.DELIVERY_SUPERSEDED,
     DeliveryStatus.SUPPRESSED: AuditType.DELIVERY_SUPPRESSED,
+}
+_REASON_BEFORE = {
+    DeliveryStatus.SUPERSEDED: "superseded",
+    DeliveryStatus.SUPPRESSED: SuppressionReason.OPTED_OUT.value,
 }
 
 
@@ -300,7 +320,7 @@ async def _stop_platform(connection: Connection, scribe: Scribe, tried: Sequence
                 scribe.record(
                     AuditType.CHANNEL_SUSPENDED,
                     object_=("channel", platform),
-                    stream=(f"channel:{platform}:{at.timestamp():.0f}", 1),
+                    stream=(f"channel:{platform}:{at.isoformat()}", 1),
                     at=at,
                     outcome={"status": "failure", "code": code},
                 )
@@ -317,13 +337,30 @@ async def note_abandoned(pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], 
     """
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(
-            "UPDATE delivery SET status = 'unknown', status_at = $3, version = version + 1,"
-            " code = 'worker_died', next_attempt_at = $3 + interval '3 seconds'"
+            "SELECT id, version + 1 AS version, attempts, status_at FROM delivery"
             " WHERE event_id = ANY($1) AND status = 'sending' AND NOT EXISTS (SELECT 1 FROM batch b"
             " WHERE b.id::text = delivery.sender AND b.id <> $2 AND b.finished_at IS NULL"
-            " AND b.lease_until > $3) RETURNING id, version, attempts",
+            " AND b.lease_until > $3) ORDER BY id FOR UPDATE",
             event_ids,
             batch_id,
+            at,
+        )
+        ids = [row["id"] for row in rows]
+        await connection.execute(
+            "UPDATE delivery SET status = 'unknown', status_at = $2, version = version + 1,"
+            " code = 'worker_died', next_attempt_at = $3 WHERE id = ANY($1)",
+            ids,
+            at,
+            at + _ASK_AFTER,
+        )
+        # A platform that is asked about an attempt must be told when it began, however long ago that was.
+        await connection.execute(
+            "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, code, http_status)"
+            " SELECT *, $4, 'unknown', 'worker_died', 0 FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[])"
+            " ON CONFLICT DO NOTHING",
+            ids,
+            [row["attempts"] for row in rows],
+            [row["status_at"] for row in rows],
             at,
         )
         await emit(
@@ -350,9 +387,9 @@ async def note_abandoned(pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], 
 async def unknown_of(pool: Pool, event_ids: Sequence[UUID], *, platform: str, at: datetime, limit: int) -> list[ToSend]:
     """Return deliveries of a platform of which nobody can say whether they left, with their attempt."""
     rows = await pool.fetch(
-        "SELECT d.id, d.version, d.attempts, d.status_at, m.body, a.started_at FROM delivery d"
+        "SELECT d.id, d.version, d.attempts, m.body, a.started_at FROM delivery d"
         " JOIN message m ON m.delivery_id = d.id"
-        " LEFT JOIN attempt a ON a.delivery_id = d.id AND a.number = d.attempts"
+        " JOIN attempt a ON a.delivery_id = d.id AND a.number = d.attempts"
         " WHERE d.event_id = ANY($1) AND d.platform = $2 AND d.status = 'unknown'"
         " AND d.next_attempt_at <= $3 ORDER BY d.id LIMIT $4",
         event_ids,
@@ -361,34 +398,18 @@ async def unknown_of(pool: Pool, event_ids: Sequence[UUID], *, platform: str, at
         limit,
     )
     return [
-        ToSend(
-            row["id"],
-            row["version"],
-            row["attempts"],
-            row["started_at"] or row["status_at"] - timedelta(minutes=5),
-            read_message(row["body"]),
-        )
-        for row in rows
+        ToSend(row["id"], row["version"], row["attempts"], row["started_at"], read_message(row["body"])) for row in rows
     ]
 
 
-async def settle_unknown(
-    pool: Pool, scribe: Scribe, delivery_ids: Sequence[UUID], *, resend: bool, code: str, at: datetime
-) -> None:
-    """End the doubt about deliveries: send them again, or leave them unknown and call a person.
-
-    ``resend``: the platform surely has not got them, or the house's policy is at_least_once. Otherwise only a
-    receipt or a person moves them again.
-    """
-    status = DeliveryStatus.DEFERRED if resend else DeliveryStatus.UNKNOWN
+async def leave_unknown(pool: Pool, scribe: Scribe, delivery_ids: Sequence[UUID], *, code: str, at: datetime) -> None:
+    """Leave deliveries unknown for good, and call a person: only that person or a receipt moves them again."""
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(
-            "UPDATE delivery SET status = $2, status_at = $3, version = version + 1, code = $4,"
-            " next_attempt_at = CASE WHEN $2 = 'unknown' THEN 'infinity' ELSE $3 END"
-            " WHERE id = ANY($1) AND status = 'unknown'"
+            "UPDATE delivery SET status_at = $2, version = version + 1, code = $3, next_attempt_at = 'infinity'"
+            " WHERE id = ANY($1) AND status = 'unknown' AND next_attempt_at < 'infinity'"
             " RETURNING id, version, attempts, event_id, order_id",
             delivery_ids,
-            status.value,
             at,
             code,
         )
@@ -396,37 +417,36 @@ async def settle_unknown(
             connection,
             [
                 scribe.record(
-                    _TYPE_AFTER[status],
+                    AuditType.DELIVERY_UNKNOWN,
                     object_=("delivery", str(row["id"])),
                     stream=(str(row["id"]), row["version"]),
                     at=at,
                     outcome={
-                        "status": "success" if resend else "failure",
+                        "status": "failure",
                         "code": code,
-                        "delivery_status": status.value,
+                        "delivery_status": DeliveryStatus.UNKNOWN.value,
                         "attempt": row["attempts"],
                     },
                 )
                 for row in rows
             ],
         )
-        if not resend:
-            await open_incidents(
-                connection,
-                scribe,
-                [
-                    Incident(
-                        IncidentKind.DELIVERY_UNKNOWN,
-                        str(row["id"]),
-                        code=code,
-                        event_id=row["event_id"],
-                        order_id=row["order_id"],
-                        delivery_id=row["id"],
-                    )
-                    for row in rows
-                ],
-                at=at,
-            )
+        await open_incidents(
+            connection,
+            scribe,
+            [
+                Incident(
+                    IncidentKind.DELIVERY_UNKNOWN,
+                    str(row["id"]),
+                    code=code,
+                    event_id=row["event_id"],
+                    order_id=row["order_id"],
+                    delivery_id=row["id"],
+                )
+                for row in rows
+            ],
+            at=at,
+        )
 
 
 def _is_opt_out(outcome: Outcome) -> bool:
@@ -444,18 +464,22 @@ async def postpone(pool: Pool, event_ids: Sequence[UUID], *, platform: str, unti
     )
 
 
-async def postpone_unknown(pool: Pool, delivery_id: UUID, *, until: datetime) -> None:
-    """Ask about a doubtful delivery later."""
+async def postpone_unknown(pool: Pool, until: Mapping[UUID, datetime]) -> None:
+    """Ask about doubtful deliveries again only at the times given, each its own."""
     await pool.execute(
-        "UPDATE delivery SET next_attempt_at = $2 WHERE id = $1 AND status = 'unknown'", delivery_id, until
+        "UPDATE delivery SET next_attempt_at = u.until FROM unnest($1::uuid[], $2::timestamptz[]) AS u(id, until)"
+        " WHERE delivery.id = u.id AND status = 'unknown'",
+        list(until),
+        list(until.values()),
     )
 
 
 async def next_due(pool: Pool, event_ids: Sequence[UUID], *, platform: str) -> datetime | None:
-    """Return when the platform's next deferred or doubtful delivery is due, None when none is left."""
+    """Return when the platform's next deferred or doubtful delivery is due, None when none is or it is stopped."""
     due: datetime | None = await pool.fetchval(
         "SELECT min(next_attempt_at) FROM delivery WHERE event_id = ANY($1) AND platform = $2"
-        " AND status IN ('deferred', 'unknown') AND next_attempt_at < 'infinity'",
+        " AND status IN ('deferred', 'unknown') AND next_attempt_at < 'infinity'"
+        " AND NOT EXISTS (SELECT 1 FROM channel c WHERE c.platform = $2 AND c.stopped_code <> '')",
         event_ids,
         platform,
     )
@@ -466,3 +490,13 @@ async def note_ledger_stopped(pool: Pool, scribe: Scribe, *, at: datetime) -> No
     """Call a person: nothing is sent until the ledger is whole again."""
     async with pool.acquire() as connection, connection.transaction():
         await open_incidents(connection, scribe, [Incident(IncidentKind.LEDGER_STOPPED, "ledger", code="cut")], at=at)
+
+
+async def note_unconfigured(
+    pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *, platform: str, at: datetime, until: datetime
+) -> None:
+    """Let the deliveries of a platform that is no longer configured wait, and call a person."""
+    await postpone(pool, event_ids, platform=platform, until=until)
+    async with pool.acquire() as connection, connection.transaction():
+        code = SuppressionReason.NOT_CONFIGURED.value
+        await open_incidents(connection, scribe, [Incident(IncidentKind.PLATFORM_STOPPED, platform, code=code)], at=at)

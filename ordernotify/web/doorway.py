@@ -22,6 +22,7 @@ from ordernotify.web.intake import Intake
 from ordernotify.wire import UnansweredError, Wire
 
 _CREDENTIALS_LAST_S = 30.0
+_ASK_AGAIN_S = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ class Doorway:
     wire: Wire
     public_url: str
     blocks: bool
+    unsure: bool = False  # Prefect's server was away: what is not known may be configured all the same
     _known: Mapping[str, PlatformSettings] = field(default_factory=dict)
     _known_at: float = -1e9
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -48,8 +50,10 @@ class Doorway:
         if clock - self._known_at > _CREDENTIALS_LAST_S:
             async with self._reading:
                 if clock - self._known_at > _CREDENTIALS_LAST_S:
-                    self._known = await load_credentials(blocks=self.blocks)
-                    self._known_at = clock
+                    loaded = await load_credentials(blocks=self.blocks)
+                    self.unsure = not loaded.complete
+                    self._known = {**self._known, **loaded.settings} if self.unsure else loaded.settings
+                    self._known_at = clock - (_CREDENTIALS_LAST_S - _ASK_AGAIN_S if self.unsure else 0.0)
         return self._known
 
     async def body_of(self, request: Request) -> bytes | None:

@@ -35,7 +35,7 @@ class _Desk:
     settings: PlatformSettings
 
 
-@router.api_route("/webhooks/{source}", methods=["GET", "POST", "OPTIONS"], include_in_schema=False)
+@router.api_route("/webhooks/{source}", methods=["GET", "HEAD", "POST", "OPTIONS"], include_in_schema=False)
 async def webhook(source: str, request: Request) -> Response:
     """Take what a platform or order system sends us; 2xx only after it is stored."""
     doorway: Doorway = request.app.state.doorway
@@ -68,6 +68,8 @@ async def _desk(doorway: Doorway, source: str) -> _Desk | Refusal:
         known = ", ".join(sorted(name for name, entry in PLATFORMS.items() if entry.webhook))
         return Refusal(404, "source", f"is not a known source; known are: {known}")
     settings = (await doorway.credentials()).get(source)
+    if settings is None and doorway.unsure:
+        return Refusal(503, "source", "cannot be looked up now: nothing was stored, please repeat")
     if settings is None:
         return Refusal(404, "source", "is not configured here: set its webhook secret")
     return _Desk(platform, platform.webhook, settings)

@@ -18,7 +18,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from ordernotify.clock import now
 from ordernotify.runtime import Runtime
-from ordernotify.store import inbox
+from ordernotify.store import inbox, quarantine
 from ordernotify.store.database import DATABASE_AWAY, INBOX, listening
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 from ordernotify.store.place import read_urls
@@ -35,6 +35,7 @@ _CROWDED = 8
 _GAP_WHEN_CROWDED_S = 0.1
 _POLL_S = 1.0
 _RENEW_S = 4.0
+_SWEEP_S = 5.0
 _WAIT_AFTER_ERROR_S = 1.0
 
 _AWAY = (*DATABASE_AWAY, httpx.HTTPError, PrefectHTTPStatusError)
@@ -58,15 +59,16 @@ class Dispatcher:
             asyncio.create_task(self._forever(stop, self._listen, 0.5)),
             asyncio.create_task(self._forever(stop, self._dispatch, 0.0)),
             asyncio.create_task(self._forever(stop, self._look_after, _POLL_S)),
+            asyncio.create_task(self._forever(stop, self._sweep, _SWEEP_S)),
             asyncio.create_task(self._forever(stop, self._renew, _RENEW_S)),
         ]
         await stop.wait()
         self._wake.set()
-        for loop in loops[:3]:
+        for loop in loops[:-1]:
             loop.cancel()
         if self._in_flight:
             await asyncio.wait(set(self._in_flight.values()), timeout=grace_s)
-        loops[3].cancel()
+        loops[-1].cancel()
         await asyncio.gather(*loops, return_exceptions=True)
         for task in self._in_flight.values():
             task.cancel()
@@ -80,6 +82,9 @@ class Dispatcher:
                 await work()
             except _AWAY as error:
                 log.warning("waiting_out", what=work.__name__.strip("_"), kind=type(error).__name__)
+                await asyncio.sleep(_WAIT_AFTER_ERROR_S)
+            except Exception as error:  # a loop that ended would leave events waiting, and nobody would see it
+                log.exception("loop_failed", what=work.__name__.strip("_"), kind=type(error).__name__)
                 await asyncio.sleep(_WAIT_AFTER_ERROR_S)
             else:
                 await asyncio.sleep(pause_s)
@@ -131,6 +136,10 @@ class Dispatcher:
             log.warning("run_not_started", batch_id=str(batch_id), kind=type(error).__name__)
             await self._rest(batch_id, "away")
             return
+        except Exception as error:  # whatever it was, the batch must rest, be tried again, and be seen
+            log.exception("run_surprised", batch_id=str(batch_id), kind=type(error).__name__)
+            await self._rest(batch_id, "surprise")
+            return
         if not state.is_completed():
             log.warning("run_failed", batch_id=str(batch_id), state=state.type.value)
             await self._rest(batch_id, state.type.value.lower())
@@ -160,7 +169,8 @@ class Dispatcher:
 
     async def _look_after(self) -> None:
         """Find what a dead worker left, what is due again, and records that no run has sealed."""
-        for batch_id, dead_run in await inbox.take_over(self._house.pool, owner=self._house.owner, at=now()):
+        lost = await inbox.take_over(self._house.pool, owner=self._house.owner, besides=self._held(), at=now())
+        for batch_id, dead_run in lost:
             if dead_run:
                 await self._runs.mark_crashed(UUID(dead_run), "worker_lost")
             await self._room()
@@ -172,4 +182,11 @@ class Dispatcher:
         await self._house.sealer.seal()
 
     async def _renew(self) -> None:
-        await inbox.renew(self._house.pool, list(self._in_flight), owner=self._house.owner, at=now())
+        await inbox.renew(self._house.pool, self._held(), owner=self._house.owner, at=now())
+
+    async def _sweep(self) -> None:
+        await quarantine.sweep(self._house.pool, self._house.scribe, at=now())
+
+    def _held(self) -> list[UUID]:
+        """Return the batches of our own runs and of those that people started in this process."""
+        return list(self._in_flight.keys() | self._house.working)

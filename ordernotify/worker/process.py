@@ -59,9 +59,13 @@ def _spare_the_collector() -> None:
 
 def _ready() -> None:
     """Say to the supervisor, by a file it names, that runs are taken now."""
+    if (path := _ready_file()) is not None:
+        path.write_text(str(os.getpid()), "ascii")
+
+
+def _ready_file() -> Path | None:
     path = os.environ.get("ORDERNOTIFY_READY_FILE")
-    if path:
-        Path(path).write_text(str(os.getpid()), "ascii")
+    return Path(path) if path else None
 
 
 def _is_alive(pid: int) -> bool:
@@ -77,6 +81,9 @@ def _is_alive(pid: int) -> bool:
 def main() -> int:
     """Run the worker's process; the exit code is 0 after a stop that was asked for."""
     configure_logs()
+    if (path := _ready_file()) is not None:
+        # Left by a predecessor that was killed; we are not ready yet.
+        path.unlink(missing_ok=True)
     # The flows are the checkout's: the worker loads them by dotted name from where it was started.
     sys.path.insert(0, os.environ.get("ORDERNOTIFY_CHECKOUT", str(Path.cwd())))
     run_until_stopped(work, loop_factory=uvloop.new_event_loop)

@@ -131,7 +131,6 @@ NO_RECORD_OF_THEIR_OWN = {
     "plans._insert_suppressions": "recorded by record_plan",
     "orders._found_or_made": "a shell that is filled and recorded in the same transaction",
     "orders._write_orders": "recorded by _settle in the same transaction",
-    "orders._release_held": "recorded in the same transaction",
     "orders._write": "emits what was gathered",
     "directory._put_recipients": "recorded by put_client",
 }
