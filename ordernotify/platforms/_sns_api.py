@@ -42,6 +42,7 @@ class SnsSettings(PlatformSettings):
     session_token: SecretStr | None = Field(default=None, description="Session token of temporary credentials.")
     sender_id: str = Field(
         default="",
+        max_length=11,
         pattern=r"^([A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*)?$",
         description="Sender's name on phones, where the country has them: up to 11 letters and digits.",
     )

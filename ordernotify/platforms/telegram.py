@@ -98,11 +98,10 @@ BY_STATUS: Final[Mapping[int, FailureKind]] = {
 _GONE: Final = ("message to edit not found", "message can't be edited")
 _SAME: Final = "message is not modified"
 
-_LIMIT = 4096
+_LIMIT, _TOO_MANY = 4096, 429
 _CHAT_ID = re.compile(r"-?[1-9][0-9]{0,15}")
 _CHANNEL = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}")
 _MAX_CHAT_ID = 2**52
-_TOO_MANY = 429
 UPDATES: Final = ("message", "my_chat_member")
 
 
@@ -193,8 +192,7 @@ def _new_chat(answer: Answer) -> str | None:
 
 
 def _says(answer: Answer, *parts: str) -> bool:
-    sentence = str(_body(answer).get("description", "")).lower()
-    return any(part in sentence for part in parts)
+    return any(part in str(_body(answer).get("description", "")).lower() for part in parts)
 
 
 def read_answer(answer: Answer, messages: Sequence[Message], context: Context) -> Sequence[Outcome]:
@@ -203,8 +201,7 @@ def read_answer(answer: Answer, messages: Sequence[Message], context: Context) -
 
 
 def _outcome(answer: Answer, message: Message, now: datetime) -> Outcome:
-    body = _body(answer)
-    if body.get("ok") is True:
+    if (body := _body(answer)).get("ok") is True:
         return _accepted(body.get("result"))
     if message.edit_of and _says(answer, _SAME):
         return Accepted(message.edit_of, "telegram_not_modified")

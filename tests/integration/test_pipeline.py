@@ -15,6 +15,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
+from asgi_lifespan import LifespanManager
 
 from ordernotify import runtime
 from ordernotify.clock import now
@@ -24,6 +25,7 @@ from ordernotify.core.delivery import ConsentChange, DeliveryStatus, Receipt
 from ordernotify.core.events import Line, OrderEvent, OrderStatus
 from ordernotify.core.onboarding import ClientBody, ContractBody, PartBody
 from ordernotify.core.resends import ResendReason
+from ordernotify.platforms import PLATFORMS
 from ordernotify.runtime import Runtime
 from ordernotify.sandbox._base import Reply, Vendor
 from ordernotify.sandbox.app import environment, serve
@@ -34,6 +36,7 @@ from ordernotify.store.inbox import Arrival
 from ordernotify.store.sealer import load_signer
 from ordernotify.store.setup import plain
 from ordernotify.store.verifying import verify_ledger
+from ordernotify.web.app import create_app
 from tasks import batches, stages
 from tasks.errors import UnfinishedError
 
@@ -170,6 +173,9 @@ class Bench:
         )
         return [row["status"] for row in rows]
 
+    async def begun(self):
+        return (await self.statuses()).count("sending")
+
     async def event(self, event_id):
         return await self.pool.fetchrow("SELECT state, reason FROM event WHERE id = $1", event_id)
 
@@ -204,6 +210,14 @@ class Bench:
             ]
         finally:
             await connection.close()
+
+
+async def first_true(ask, within_s=20):
+    async with asyncio.timeout(within_s):
+        while True:
+            if answer := await ask():
+                return answer
+            await asyncio.sleep(0.02)
 
 
 async def opened_house(urls, state_dir, **more):
@@ -613,9 +627,7 @@ async def test_a_platform_with_shared_calls_never_has_more_begun_than_its_lane_c
     for number in range(40):
         await line.arrive(order=f"SO-{number}")  # each mail has words of its own, so each is a call
     running_run = asyncio.create_task(line.run())
-    async with asyncio.timeout(20):
-        while (begun := (await line.statuses()).count("sending")) == 0:
-            await asyncio.sleep(0.02)
+    begun = await first_true(line.begun)
     assert begun <= line.house.settings.http_connections
     await line.sandbox.post("/_control/reset")
     await asyncio.wait_for(running_run, 30)
@@ -641,6 +653,22 @@ async def test_mails_with_the_same_words_share_a_call(line):
     await line.tell("received")
     counts = (await line.sandbox.get("/_control/counts")).json()["sendgrid"]
     assert (counts["taken"], counts["requests"]) == (20, 1)
+
+
+async def test_platforms_known_from_blocks_stay_known_while_prefect_is_away(line, urls, tmp_path, monkeypatch):
+    for name in environment("http://127.0.0.1:9", {"twilio": USED["twilio"]}):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    line.house._read_at = -1e9  # noqa: SLF001 - the clock by which they would be read anew has come
+    assert {"twilio", "sendgrid"} <= set(await line.house.known())
+    with pytest.raises(runtime.CredentialsUnknownError):
+        await opened_house(urls, tmp_path)
+    house = Settings(state_dir=tmp_path, app_url=urls.app, sealer_url=urls.sealer, reader_url=urls.reader)
+    app = create_app(house)
+    door = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door")
+    async with LifespanManager(app), door:
+        assert (await door.post("/webhooks/twilio", content=b"MessageSid=SM1")).status_code == 503
+        assert (await door.post("/webhooks/sendgrid", content=b"[]")).status_code == 401
 
 
 async def test_an_answer_that_cannot_be_read_leaves_the_message_unknown_and_the_run_green(line, monkeypatch):
@@ -715,17 +743,11 @@ async def test_a_receipt_that_overtakes_the_answer_is_kept(line):
     (begun,) = await begin_all(line, batch)
     receipt = Receipt(dedupe_key="SM1:delivered", status=DeliveryStatus.DELIVERED, reference=begun.message.reference)
     await receipts.apply(line.pool, line.house.scribe, platform="twilio", receipts=[receipt], at=now())
-    result = await line.house.wire.send(stages_platform("twilio"), [begun.message], line.house.context("twilio"))
+    result = await line.house.wire.send(PLATFORMS["twilio"], [begun.message], line.house.context("twilio"))
     tried = sending.Tried(begun, result.outcomes[0], 201, now(), now())
     await sending.record_outcomes(line.pool, line.house.scribe, [tried], platform="twilio", corr="")
     assert await line.statuses() == ["delivered"]
     await line.ledger()
-
-
-def stages_platform(name):
-    from ordernotify.platforms import PLATFORMS
-
-    return PLATFORMS[name]
 
 
 async def begin_all(line, batch, at=None):
@@ -791,7 +813,7 @@ async def test_a_crash_between_attempt_and_outcome_leaves_unknown_and_is_reconci
     long_ago = now() - timedelta(hours=3)
     (begun,) = await begin_all(line, batch, at=long_ago)
     # The call is made, and its worker dies before it can write the answer down.
-    await line.house.wire.send(stages_platform("twilio"), [begun.message], line.house.context("twilio"))
+    await line.house.wire.send(PLATFORMS["twilio"], [begun.message], line.house.context("twilio"))
     await line.pool.execute("UPDATE batch SET lease_until = now() - interval '1 second'")
     ((taken_over, _),) = await inbox.take_over(line.pool, owner="another:1:x", besides=[], at=now())
     assert taken_over == batch

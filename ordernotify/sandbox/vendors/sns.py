@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import uuid4
-from xml.sax.saxutils import escape
 
 import orjson
 
 from ordernotify.sandbox._base import Callback, Fault, Reply, Request, Shelf, Taken, Vendor
+from ordernotify.sandbox.vendors._sns_answers import error, ok, tag
 from ordernotify.sandbox.vendors._sns_signing import (
     ACCESS_KEY,
     HOST,
@@ -35,24 +35,6 @@ FAILURES: Final[Mapping[str, str]] = {
     "0102": "Destination is on a blocked list",
 }
 
-ERRORS: Final[Mapping[str, tuple[int, str]]] = {
-    "AuthorizationError": (403, "User is not authorized to perform this action"),
-    "BatchEntryIdsNotDistinct": (400, "Two or more batch entries in the request have the same Id"),
-    "BatchRequestTooLong": (400, "The length of all the batch messages put together is more than the limit"),
-    "EmptyBatchRequest": (400, "The batch request doesn't contain any entries"),
-    "IncompleteSignature": (400, "The request signature does not conform to AWS standards"),
-    "InternalError": (500, "Internal service error"),
-    "InvalidAction": (400, "The action is not valid for this endpoint"),
-    "InvalidClientTokenId": (403, "The security token included in the request is invalid"),
-    "InvalidParameter": (400, "Invalid parameter"),
-    "MissingAuthenticationToken": (403, "Request is missing Authentication Token"),
-    "NotFound": (404, "Topic does not exist"),
-    "OptedOut": (400, "The phone number opted out"),
-    "RequestExpired": (400, "Request has expired"),
-    "SignatureDoesNotMatch": (403, "The request signature we calculated does not match"),
-    "Throttling": (400, "Rate exceeded"),
-    "TooManyEntriesInBatchRequest": (400, "The batch request contains more than 10 entries"),
-}
 FAULTS: Final[Mapping[Fault, str]] = {
     Fault.RATE: "Throttling",
     Fault.RATE_BARE: "Throttling",
@@ -62,44 +44,25 @@ FAULTS: Final[Mapping[Fault, str]] = {
     Fault.OPT_OUT: "OptedOut",  # as an answer only here: SNS takes the message and says nothing
 }
 
-_NAMESPACE = "http://sns.amazonaws.com/doc/2010-03-31/"
 _ARN = re.compile(r"arn:aws:sns:us-east-1:[0-9]{12}:[A-Za-z0-9_-]{1,256}(?:\.fifo)?")
 _PHONE = re.compile(r"\+[0-9]{7,15}")
 _SUBJECT = re.compile(r"[^\x00-\x1f\x7f]{1,99}")
 _SMS_CHARACTERS, _BYTES, _ENTRIES = 1600, 262_144, 10
 
 
-def _error(code: str) -> Reply:
-    status, message = ERRORS[code]
-    inner = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-    body = f'<ErrorResponse xmlns="{_NAMESPACE}">{inner}<RequestId>{uuid4()}</RequestId></ErrorResponse>'
-    return Reply(status, body.encode(), {"content-type": "text/xml"})
-
-
 def refuse(fault: Fault) -> Reply:
     """Answer a fault in AWS's format."""
-    return _error(FAULTS[fault])
-
-
-def _ok(action: str, inner: str = "", *, taken: tuple[Taken, ...] = (), callbacks: tuple[Callback, ...] = ()) -> Reply:
-    result = f"<{action}Result>{inner}</{action}Result>"
-    about = f"<ResponseMetadata><RequestId>{uuid4()}</RequestId></ResponseMetadata>"
-    body = f'<{action}Response xmlns="{_NAMESPACE}">{result}{about}</{action}Response>'
-    return Reply(200, body.encode(), {"content-type": "text/xml"}, taken=taken, callbacks=callbacks)
-
-
-def _tag(name: str, text: str) -> str:
-    return f"<{name}>{escape(text)}</{name}>"
+    return error(FAULTS[fault])
 
 
 def _root(request: Request, shelf: Shelf) -> Reply:
     asked = {**request.query, **request.form()}
     action = _ACTIONS.get(asked.get("Action", ""))
     if action is None:
-        return _error("InvalidAction")
+        return error("InvalidAction")
     # To confirm a subscription takes its token only.
     code = None if action is _confirm else fault_of_login(request, shelf)
-    return _error(code) if code else action(asked, shelf)
+    return error(code) if code else action(asked, shelf)
 
 
 Asked = Mapping[str, str]
@@ -111,26 +74,26 @@ Asked = Mapping[str, str]
 def _publish(asked: Asked, shelf: Shelf) -> Reply:
     topic, phone = asked.get("TopicArn", ""), asked.get("PhoneNumber", "")
     if bool(topic) == bool(phone):
-        return _error("InvalidParameter")
+        return error("InvalidParameter")
     if topic:
         if code := _fault_of_topic(topic) or _fault_of_entry(topic, asked, ""):
-            return _error(code)
+            return error(code)
         taken = _taken(topic, asked, "")
-        return _ok("Publish", _tag("MessageId", taken.provider_ref), taken=(taken,))
+        return ok("Publish", tag("MessageId", taken.provider_ref), taken=(taken,))
     text = asked.get("Message", "")
     if not _PHONE.fullmatch(phone) or not 0 < len(text) <= _SMS_CHARACTERS:
-        return _error("InvalidParameter")
+        return error("InvalidParameter")
     message_id = str(uuid4())
     callbacks = _reports(shelf.webhooks.get("events", ""), phone, message_id)
     # An SMS carries no reference of the sender's: the id of the answer is all there is.
     taken = Taken(phone, "", text, message_id)
-    return _ok("Publish", _tag("MessageId", message_id), taken=(taken,), callbacks=callbacks)
+    return ok("Publish", tag("MessageId", message_id), taken=(taken,), callbacks=callbacks)
 
 
 def _publish_batch(asked: Asked, _shelf: Shelf) -> Reply:
     topic = asked.get("TopicArn", "")
     if code := _fault_of_topic(topic):
-        return _error(code)
+        return error(code)
     prefixes = _entries(asked)
     ids = [asked.get(f"{prefix}Id", "") for prefix in prefixes]
     size = sum(len(value.encode()) for name, value in asked.items() if not name.endswith(".Id"))
@@ -141,18 +104,18 @@ def _publish_batch(asked: Asked, _shelf: Shelf) -> Reply:
         ("BatchRequestTooLong", size > _BYTES),
     )
     if code := next((code for code, wrong in checks if wrong), ""):
-        return _error(code)
+        return error(code)
     successful, failed, taken = "", "", []
     for prefix, name in zip(prefixes, ids, strict=True):
         if code := _fault_of_entry(topic, asked, prefix):
-            fault = _tag("SenderFault", "true" if code == "InvalidParameter" else "false")
-            failed += f"<member>{_tag('Id', name)}{_tag('Code', code)}{fault}</member>"
+            fault = tag("SenderFault", "true" if code == "InvalidParameter" else "false")
+            failed += f"<member>{tag('Id', name)}{tag('Code', code)}{fault}</member>"
             continue
         one = _taken(topic, asked, prefix)
         taken.append(one)
-        successful += f"<member>{_tag('Id', name)}{_tag('MessageId', one.provider_ref)}</member>"
+        successful += f"<member>{tag('Id', name)}{tag('MessageId', one.provider_ref)}</member>"
     inner = f"<Successful>{successful}</Successful><Failed>{failed}</Failed>"
-    return _ok("PublishBatch", inner, taken=tuple(taken))
+    return ok("PublishBatch", inner, taken=tuple(taken))
 
 
 def _entries(asked: Asked) -> list[str]:
@@ -240,30 +203,30 @@ def _reports(url: str, phone: str, message_id: str) -> tuple[Callback, ...]:
 def _is_opted_out(asked: Asked, _shelf: Shelf) -> Reply:
     phone = asked.get("phoneNumber", "")
     if not _PHONE.fullmatch(phone):
-        return _error("InvalidParameter")
-    return _ok("CheckIfPhoneNumberIsOptedOut", _tag("isOptedOut", str(phone.endswith(OPTED_OUT)).lower()))
+        return error("InvalidParameter")
+    return ok("CheckIfPhoneNumberIsOptedOut", tag("isOptedOut", str(phone.endswith(OPTED_OUT)).lower()))
 
 
 def _account(_asked: Asked, _shelf: Shelf) -> Reply:
-    return _ok("GetSMSSandboxAccountStatus", _tag("IsInSandbox", "false"))
+    return ok("GetSMSSandboxAccountStatus", tag("IsInSandbox", "false"))
 
 
 def _get_attributes(asked: Asked, shelf: Shelf) -> Reply:
     kept = {"TopicArn": asked.get("TopicArn", ""), **shelf.kind(f"attributes {asked.get('TopicArn')}")}
-    entries = "".join(f"<entry>{_tag('key', name)}{_tag('value', kept[name])}</entry>" for name in kept)
-    return _ok("GetTopicAttributes", f"<Attributes>{entries}</Attributes>")
+    entries = "".join(f"<entry>{tag('key', name)}{tag('value', kept[name])}</entry>" for name in kept)
+    return ok("GetTopicAttributes", f"<Attributes>{entries}</Attributes>")
 
 
 def _set_attributes(asked: Asked, shelf: Shelf) -> Reply:
     kept = shelf.kind(f"attributes {asked.get('TopicArn')}")
     kept[asked.get("AttributeName", "")] = asked.get("AttributeValue", "")
-    return _ok("SetTopicAttributes")
+    return ok("SetTopicAttributes")
 
 
 def _subscribe(asked: Asked, shelf: Shelf) -> Reply:
     topic, url = asked.get("TopicArn", ""), asked.get("Endpoint", "")
     if (code := _fault_of_topic(topic)) or not url.startswith(f"{asked.get('Protocol')}://"):
-        return _error(code or "InvalidParameter")
+        return error(code or "InvalidParameter")
     token = uuid4().hex
     shelf.kind("pending")[token] = (topic, url)
     shelf.kind(f"subscriptions {topic}")[url] = "PendingConfirmation"
@@ -273,26 +236,26 @@ def _subscribe(asked: Asked, shelf: Shelf) -> Reply:
         "SubscribeURL": f"{HOST}/?Action=ConfirmSubscription&TopicArn={topic}&Token={token}",
         "Token": token,
     }
-    arn = _tag("SubscriptionArn", "pending confirmation")
-    return _ok("Subscribe", arn, callbacks=(callback(url, topic, fields, version="1"),))
+    arn = tag("SubscriptionArn", "pending confirmation")
+    return ok("Subscribe", arn, callbacks=(callback(url, topic, fields, version="1"),))
 
 
 def _confirm(asked: Asked, shelf: Shelf) -> Reply:
     topic, url = shelf.kind("pending").get(asked.get("Token", ""), ("", ""))
     if not topic or topic != asked.get("TopicArn"):
-        return _error("InvalidParameter")
+        return error("InvalidParameter")
     arn = f"{topic}:{uuid4()}"
     shelf.kind(f"subscriptions {topic}")[url] = arn
     shelf.webhooks["events"] = url
-    return _ok("ConfirmSubscription", _tag("SubscriptionArn", arn))
+    return ok("ConfirmSubscription", tag("SubscriptionArn", arn))
 
 
 def _list_subscriptions(asked: Asked, shelf: Shelf) -> Reply:
     kept = shelf.kind(f"subscriptions {asked.get('TopicArn')}")
     inner = "".join(
-        f"<member>{_tag('Endpoint', url)}{_tag('SubscriptionArn', arn)}</member>" for url, arn in kept.items()
+        f"<member>{tag('Endpoint', url)}{tag('SubscriptionArn', arn)}</member>" for url, arn in kept.items()
     )
-    return _ok("ListSubscriptionsByTopic", f"<Subscriptions>{inner}</Subscriptions>")
+    return ok("ListSubscriptionsByTopic", f"<Subscriptions>{inner}</Subscriptions>")
 
 
 _ACTIONS: Final[Mapping[str, Callable[[Asked, Shelf], Reply]]] = {

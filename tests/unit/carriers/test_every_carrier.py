@@ -176,11 +176,52 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                "trackResponse shipment package activity status statusCode type code output completeTrackResults "
-                "trackResults scanEvents date dateAndTimes latestStatusDetail trackingEvents statusCategory shipments "
-                "events timestamp result tracking_details tracking_code description data tracking_status substatus "
-                "tracking_history msg ts checkpoints event number track_info latest_status latest_event trackers "
-                "trackings accepted rejected trackingNumber activityStatus payload error".split()
+                [
+                    "trackResponse",
+                    "shipment",
+                    "package",
+                    "activity",
+                    "status",
+                    "statusCode",
+                    "type",
+                    "code",
+                    "output",
+                    "completeTrackResults",
+                    "trackResults",
+                    "scanEvents",
+                    "date",
+                    "dateAndTimes",
+                    "latestStatusDetail",
+                    "trackingEvents",
+                    "statusCategory",
+                    "shipments",
+                    "events",
+                    "timestamp",
+                    "result",
+                    "tracking_details",
+                    "tracking_code",
+                    "description",
+                    "data",
+                    "tracking_status",
+                    "substatus",
+                    "tracking_history",
+                    "msg",
+                    "ts",
+                    "checkpoints",
+                    "event",
+                    "number",
+                    "track_info",
+                    "latest_status",
+                    "latest_event",
+                    "trackers",
+                    "trackings",
+                    "accepted",
+                    "rejected",
+                    "trackingNumber",
+                    "activityStatus",
+                    "payload",
+                    "error",
+                ]
             ),
             inner,
             max_size=4,

@@ -228,10 +228,8 @@ def test_a_system_without_texts_takes_the_fields_alone():
 
 
 def test_what_is_written_already_is_not_written_again():
-    assert play(MESSAGE, order(reference=MESSAGE.reference)) == (
-        play(MESSAGE, order(reference=MESSAGE.reference))[0],
-        Accepted("4800", "sap_found"),
-    )
+    calls, outcome = play(MESSAGE, order(reference=MESSAGE.reference))
+    assert (len(calls), outcome) == (1, Accepted("4800", "sap_found"))
 
 
 @pytest.mark.parametrize(
@@ -613,7 +611,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
 )
-FIELDS = st.sampled_from(sorted(recorded("order_processing")["d"]) + ["results"])
+FIELDS = st.sampled_from([*sorted(recorded("order_processing")["d"]), "results"])
 
 
 @given(JSON | st.dictionaries(st.sampled_from(sorted(recorded("event_order_changed"))), JSON, max_size=4))
