@@ -20,6 +20,7 @@ class SuppressionReason(StrEnum):
     POLICY = "policy"
     NOT_CHOSEN = "not_chosen"  # the recipient did not choose this status on this contact
     NOT_CONFIGURED = "platform_not_configured"
+    NOT_LINKED = "not_linked"  # nobody has tied an account to this contact yet
     QUARANTINED = "quarantined"
     OPTED_OUT = "opted_out"
 
@@ -54,6 +55,8 @@ class Suppressed:
 
 
 NOTICE_TEMPLATE = "notice"
+# An address that is not known yet: who opens the platform's deep link with this code becomes the contact.
+LINK = "link:"
 CORRECTION_TEMPLATE = "correction"
 
 
@@ -108,6 +111,8 @@ def _settle(
 ) -> Planned | Suppressed:
     if contact.statuses and event.status not in contact.statuses:
         return Suppressed(recipient=recipient, contact=contact, reason=SuppressionReason.NOT_CHOSEN, rules=())
+    if contact.address.startswith(LINK):
+        return Suppressed(recipient=recipient, contact=contact, reason=SuppressionReason.NOT_LINKED, rules=())
     if registered is None:
         return Suppressed(recipient=recipient, contact=contact, reason=SuppressionReason.NOT_CONFIGURED, rules=())
     level = registered.level if contact.level is None else min(contact.level, registered.level)

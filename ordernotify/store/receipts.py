@@ -10,6 +10,7 @@ import asyncpg
 
 from ordernotify.core.audit import AuditType, Source
 from ordernotify.core.delivery import ConsentChange, DeliveryStatus, Receipt, can_become
+from ordernotify.core.planning import LINK
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection, Pool
 
@@ -124,6 +125,36 @@ async def _opt_out(connection: Connection, channel: str, address: str, code: str
         code,
         at,
     )
+
+
+async def tie(pool: Pool, scribe: Scribe, *, platform: str, links: Sequence[tuple[str, str]], at: datetime) -> int:
+    """Give contacts that wait for a link the address of whoever opened it; each code works once."""
+    tied = 0
+    for code, address in links:
+        async with pool.acquire() as connection, connection.transaction():
+            contacts = await connection.fetch(
+                "UPDATE contact_point SET address = $3, verified = true, consent = 'granted'"
+                " WHERE platform = $1 AND address = $2 AND active RETURNING id",
+                platform,
+                f"{LINK}{code}",
+                address,
+            )
+            tied += len(contacts)
+            await emit(
+                connection,
+                [
+                    scribe.record(
+                        AuditType.RECIPIENT_VERIFIED,
+                        object_=("contact", row["id"]),
+                        stream=(f"link:{row['id']}:{at.isoformat()}", 1),
+                        at=at,
+                        source=Source(kind="provider", id=platform),
+                        outcome={"status": "success", "code": "linked"},
+                    )
+                    for row in contacts
+                ],
+            )
+    return tied
 
 
 async def change_consent(

@@ -14,6 +14,7 @@ from ordernotify.clock import now
 from ordernotify.core.audit import Actor
 from ordernotify.core.events import OrderEvent
 from ordernotify.core.onboarding import ChannelBody, ClientBody, ContractBody, PartBody
+from ordernotify.core.planning import LINK
 from ordernotify.platforms import PLATFORMS
 from ordernotify.platforms._base import Refusal
 from ordernotify.platforms._events import EventBody, too_far_ahead
@@ -28,6 +29,7 @@ from ordernotify.web.webhooks import overloaded, refusal
 router = APIRouter(prefix="/api/v1", tags=["events"])
 SOURCE = "api"
 _MOST_EVENTS = 1_000
+_SHORTEST_CODE = 16
 
 
 class EventIn(EventBody):
@@ -213,7 +215,10 @@ def _addressed(client: ClientBody) -> ClientBody | Refusal:
                 return Refusal(422, f"{place}.platform", f"{platform.title} carries only: {carried}")
             # `order` stands for the order's own record at the platform, whatever its number will be.
             address: str | Refusal = contact.address
-            if platform.read_address is not None and contact.address != "order":
+            if contact.address.startswith(LINK):
+                if len(contact.address) < len(LINK) + _SHORTEST_CODE:
+                    return Refusal(422, f"{place}.address", f"must have a code of {_SHORTEST_CODE} characters or more")
+            elif platform.read_address is not None and contact.address != "order":
                 address = platform.read_address(contact.address)
             if isinstance(address, Refusal):
                 return Refusal(422, f"{place}.address", address.message)

@@ -82,6 +82,8 @@ async def _take(doorway: Doorway, source: str, request: Request, inbound: Inboun
             await receipts.apply(doorway.pool, doorway.scribe, platform=source, receipts=read.receipts, at=at)
         if read.consents:
             await receipts.change_consent(doorway.pool, doorway.scribe, platform=source, changes=read.consents, at=at)
+        if read.links:
+            await receipts.tie(doorway.pool, doorway.scribe, platform=source, links=read.links, at=at)
         for call in read.confirm:
             doorway.confirm_later(source, call)
         taken = await doorway.intake.accept(

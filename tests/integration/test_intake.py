@@ -44,6 +44,8 @@ async def door(urls, tmp_path, monkeypatch):
     for name, value in {
         **SHOPIFY,
         **WOO,
+        "ORDERNOTIFY_TELEGRAM_BOT_TOKEN": "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11",
+        "ORDERNOTIFY_TELEGRAM_WEBHOOK_SECRET": "S3cret_Token-01",
         "ORDERNOTIFY_CLOUDEVENTS_WEBHOOK_SECRET": SECRET,
         "ORDERNOTIFY_STANDARD_WEBHOOKS_WEBHOOK_SECRET": SECRET,
     }.items():
@@ -214,6 +216,30 @@ async def test_an_invalid_phone_is_refused_where_it_is_written(door):
     assert answer.status_code == 422
     assert answer.json()["error"]["field"].startswith("recipients[0].contacts[0]")
     assert "+12025550123" in answer.json()["error"]["message"]
+
+
+async def test_opening_a_deep_link_ties_an_account_to_its_contact_once(door, pool):
+    code = "Zk3v9QmT7pXw2LrB"
+    contact = {"key": "chat", "channel": "chat", "platform": "telegram", "address": f"link:{code}"}
+    client = {"name": "Acme", "recipients": [{"id": "ann", "name": "Ann", "contacts": [contact]}]}
+    assert (await door.put("/api/v1/clients/acme", headers=KEY, json=client)).status_code == 204
+    update = {
+        "update_id": 1,
+        "message": {
+            "message_id": 1,
+            "date": 1764000000,
+            "chat": {"id": 4711, "type": "private"},
+            "from": {"id": 4711, "is_bot": False, "first_name": "Ann"},
+            "text": f"/start {code}",
+        },
+    }
+    secret = {"x-telegram-bot-api-secret-token": "S3cret_Token-01"}
+    for _ in range(2):
+        answer = await door.post("/webhooks/telegram", headers=secret, json=update)
+        assert answer.is_success, answer.text
+    row = await pool.fetchrow("SELECT address, verified, consent FROM contact_point")
+    assert tuple(row) == ("4711", True, "granted")
+    assert (await door.post("/webhooks/telegram", json=update)).status_code in {401, 403}
 
 
 async def test_health_says_whether_the_database_answers(door):

@@ -14,12 +14,15 @@ import tempfile
 import time
 import uuid
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 
+from ordernotify.clock import now
+from ordernotify.sandbox.app import environment
 from ordernotify.sandbox.senders import standard_webhooks_request
 from ordernotify.store import cluster
 from ordernotify.store.setup import plain
@@ -29,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEY = {"x-api-key": "journey"}
 SECRET = f"whsec_{base64.b64encode(b'a secret of the journeys, 32 byte').decode()}"
 ENDED = ("sent", "delivered", "read")
+BEGAN = datetime(2026, 11, 2, 9, tzinfo=UTC)
 
 
 async def first_true(ask, within_s=60.0):
@@ -38,7 +42,7 @@ async def first_true(ask, within_s=60.0):
         answer = await ask()
         if answer:
             return answer
-        assert time.monotonic() < deadline, f"not within {within_s} s: {ask} last said {answer!r}"
+        assert time.monotonic() < deadline, f"not within {within_s} s: {ask.__qualname__} said {answer!r}"
         await asyncio.sleep(0.1)
 
 
@@ -61,6 +65,8 @@ class RunningHouse:
             "ORDERNOTIFY_STANDARD_WEBHOOKS_WEBHOOK_SECRET": SECRET,
             "NO_COLOR": "1",
         }
+
+    until = staticmethod(first_true)
 
     # ---- life ----
 
@@ -165,6 +171,15 @@ class RunningHouse:
             assert answer.status_code == 202, answer.text
             return uuid.UUID(answer.json()["accepted"][0])
 
+    async def webhook(self, web, client, order, status, *, message_id):
+        """Post one signed webhook as a shop does; returns the answer."""
+        self.private.add(order)
+        data = {"order_id": order, "client": client, "status": status, "label": "public"}
+        headers, body = standard_webhooks_request(
+            f"order.{status}", data, secret=SECRET, message_id=message_id, occurred_at=BEGAN, sent_at=now()
+        )
+        return await web.post("/webhooks/standard_webhooks", headers=headers, content=body)
+
     async def counts(self, platform):
         async with httpx.AsyncClient(base_url=self.sandbox_url, trust_env=False) as sandbox:
             return (await sandbox.get("/_control/counts")).json()[platform]
@@ -206,16 +221,11 @@ class RunningHouse:
         return subprocess.run(
             [sys.executable, "-m", "ordernotify", *arguments],
             cwd=ROOT,
-            env=self.environment | self.vendors(),
+            env=self.environment | environment(self.sandbox_url),
             capture_output=True,
             text=True,
             timeout=120,
         )
-
-    def vendors(self):
-        from ordernotify.sandbox.app import environment
-
-        return environment(self.sandbox_url)
 
 
 class Prefect:
@@ -274,11 +284,3 @@ def house():
                 running.stop(signal.SIGKILL)
             cluster.destroy(running.state / "database")
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def webhook(order, status, *, client, message_id, sent_at, **more):
-    """Return a signed request of a shop: headers, body."""
-    data = {"order_id": order, "client": client, "status": status, "label": "public", **more}
-    return standard_webhooks_request(
-        f"order.{status}", data, secret=SECRET, message_id=message_id, occurred_at=sent_at, sent_at=sent_at
-    )

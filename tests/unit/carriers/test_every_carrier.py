@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from ordernotify import clock
 from ordernotify.carriers import CARRIERS, carrier_of
 from ordernotify.carriers._base import Carrier, Freshness, Pushed, table
 from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Rejected
@@ -357,15 +358,8 @@ def test_a_quota_is_counted_and_refused_beyond(loop: Any) -> None:
 
 def test_each_question_lets_one_more_thing_happen() -> None:
     shelf = Shelf()
-    now = case_now()
-    told = [len(ask(shelf, "1Z999AA10000000000", now)) for _ in range(7)]
+    told = [len(ask(shelf, "1Z999AA10000000000", clock.now())) for _ in range(7)]
     assert told == [1, 2, 3, 4, 5, 5, 5]
-
-
-def case_now() -> Any:
-    from ordernotify import clock
-
-    return clock.now()
 
 
 @given(st.text(max_size=100))
