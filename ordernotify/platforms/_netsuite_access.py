@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Self
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from ordernotify.core.delivery import Deferred, FailureKind, Outcome, Rejected
+from ordernotify.core.delivery import FailureKind, Outcome, Rejected
 from ordernotify.platforms._base import Answer, Call, Context, Token, TokenSource, by_status, failure, json_body
+from ordernotify.platforms._oauth import ask, authorization, read_token, token_refused
 from ordernotify.platforms._standard import SignedSettings
 from ordernotify.platforms._word_maps import StatusWords
 
-_OK = 200
+_OK, _UNAUTHORIZED = 200, 401
 _FIELD = r"^custbody_[a-z0-9_]{1,30}$"
 _KEY_BITS = 3072
 _COORDINATE = 32
@@ -166,26 +167,16 @@ def _ask_token(context: Context) -> Call:
         "client_assertion_type": _ASSERTION_TYPE,
         "client_assertion": assertion(settings, signing_key(settings.private_key), context.now),
     }
-    headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-    return Call("POST", settings.token_url, headers, urlencode(form).encode())
+    return ask(settings.token_url, form)
 
 
 def _read_token(answer: Answer, context: Context) -> Token | Outcome:
     settings: NetSuiteSettings = context.settings
-    body = answer.json()
-    said: dict[str, Any] = body if isinstance(body, dict) else {}
-    if settings.private_key is None:
-        if answer.status == _OK:
-            return Token("", context.now + timedelta(days=1))
+    if settings.private_key is None and answer.status == _OK:
+        return Token("", context.now + timedelta(days=1))
+    if settings.private_key is None or _error(answer)[0] in CODES:
         return refusal(answer, context, asking=True)
-    if answer.status == _OK:
-        value, lasts = said.get("access_token"), str(said.get("expires_in", ""))
-        if not isinstance(value, str) or not value or not re.fullmatch(r"[0-9]{1,7}", lasts):
-            return Deferred(FailureKind.TRANSIENT, "netsuite_token_unreadable")
-        return Token(value, context.now + timedelta(seconds=int(lasts)))
-    word = str(said.get("error", ""))
-    code = f"netsuite_{word}" if re.fullmatch(r"[a-z_]{1,40}", word) else f"netsuite_token_{answer.status}"
-    return by_status(answer, context.now, code=code, ambiguous_5xx=False) or Rejected(FailureKind.AUTH, code)
+    return read_token(answer, context.now, platform="netsuite")
 
 
 TOKEN: Final = TokenSource(build=_ask_token, read=_read_token)
@@ -241,8 +232,8 @@ def call(context: Context, method: Literal["GET", "PATCH"], path: str, value: Ma
     headers = {"accept": "application/json"}
     if settings.private_key is None:
         headers["authorization"] = _signed_header(settings, method, url, body, context.now)
-    elif context.token is not None:
-        headers["authorization"] = f"Bearer {context.token.value}"
+    else:
+        headers |= authorization(context)
     if value is not None:
         headers["content-type"] = "application/json"
     return Call(method, url, headers, body)
@@ -277,6 +268,8 @@ def refusal(answer: Answer, context: Context, *, asking: bool) -> Outcome:
     word, wait = f"netsuite_{code or answer.status}", answer.retry_after_s(context.now)
     if any(field in about for field in settings.fields):
         return Rejected(_K.CONFIG, word)  # a field that this account lacks, or that cannot hold our word
+    if answer.status == _UNAUTHORIZED and context.token is not None and context.token.value:
+        return token_refused(context, word)
     if code in CODES:
         return failure(CODES[code], word, retry_after_s=wait, ambiguous=not asking and code in _UNCLEAR)
     kind = BY_HTTP_STATUS.get(answer.status, _K.PERMANENT)

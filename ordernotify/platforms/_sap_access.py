@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Final, Literal, Self
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from ordernotify.core.delivery import Deferred, FailureKind, Outcome, Rejected
+from ordernotify.core.delivery import FailureKind, Outcome, Rejected
 from ordernotify.platforms._base import (
     Answer,
     Call,
@@ -24,12 +23,13 @@ from ordernotify.platforms._base import (
     failure,
     json_body,
 )
+from ordernotify.platforms._oauth import authorization, read_token, token_refused
 from ordernotify.platforms._sap_proof import public_key
 from ordernotify.platforms._word_maps import StatusWords
 
 _URL = r"^https?://[^/?#\s]+(/[^/?#\s]+)*$"
 _FIELD = r"^([A-Za-z][A-Za-z0-9_]{0,39})?$"
-_OK = 200
+_UNAUTHORIZED = 401
 
 
 class SapSettings(PlatformSettings):
@@ -131,17 +131,7 @@ def _ask_token(context: Context) -> Call:
 
 
 def _read_token(answer: Answer, context: Context) -> Token | Outcome:
-    body = answer.json()
-    said: dict[str, Any] = body if isinstance(body, dict) else {}
-    if answer.status == _OK:
-        value, lasts = said.get("access_token"), said.get("expires_in", 300)
-        if not isinstance(value, str) or not value or not re.fullmatch(r"[0-9]{1,7}", str(lasts)):
-            return Deferred(FailureKind.TRANSIENT, "sap_token_unreadable")
-        return Token(value, context.now + timedelta(seconds=int(lasts)))
-    word = str(said.get("error", ""))
-    code = f"sap_{word}" if re.fullmatch(r"[a-z_]{1,40}", word) else f"sap_token_{answer.status}"
-    passing = by_status(answer, context.now, code=code, ambiguous_5xx=False)
-    return passing or Rejected(FailureKind.AUTH, code)
+    return read_token(answer, context.now, platform="sap")
 
 
 TOKEN: Final = TokenSource(build=_ask_token, read=_read_token)
@@ -160,8 +150,7 @@ def call(
 ) -> Call:
     """Return an OData request; ``path`` is below base_url, its query included."""
     settings: SapSettings = context.settings
-    token = context.token.value if context.token else ""
-    found = {"accept": "application/json", "authorization": f"Bearer {token}", **(headers or {})}
+    found = {"accept": "application/json", **authorization(context), **(headers or {})}
     if settings.sap_client:
         found["sap-client"] = settings.sap_client
     if value is not None:
@@ -186,7 +175,6 @@ CODES: Final[Mapping[str, FailureKind]] = {
 }
 BY_HTTP_STATUS: Final[Mapping[int, FailureKind]] = {
     400: _K.PERMANENT,
-    401: _K.AUTH,
     403: _K.AUTH,
     404: _K.PERMANENT,
     405: _K.CONFIG,
@@ -203,6 +191,8 @@ def refusal(answer: Answer, context: Context, *, asking: bool) -> Outcome:
     code, text = _error(answer)
     word = f"sap_{code or answer.status}"
     wait = answer.retry_after_s(context.now)
+    if answer.status == _UNAUTHORIZED:
+        return token_refused(context, word)
     if code in CODES:
         return failure(CODES[code], word, retry_after_s=wait)
     settings: SapSettings = context.settings

@@ -136,6 +136,18 @@ class RunningHouse:
         found.pop(os.getpid(), None)
         return found
 
+    def shared_memory(self):
+        """Return the files by which PostgreSQL shares memory between its processes (Linux)."""
+        maps = Path(f"/proc/{self.pid('postgres')}/maps")
+        lines = maps.read_text().splitlines() if maps.exists() else []
+        return {Path(line.split()[-1]) for line in lines if "/dev/shm/" in line}  # noqa: S108 - looked at, not used
+
+    def logs(self):
+        """Return every log of the house by name, PostgreSQL's own included."""
+        home = cluster.status(self.state / "database").home
+        files = [*(self.state / "logs").iterdir(), *home.glob("server.log*"), self.folder / "serve.log"]
+        return {file.name: file.read_text("utf-8", "replace") for file in files}
+
     # ---- what a person or a vendor does ----
 
     def web(self):
@@ -203,13 +215,14 @@ class RunningHouse:
             await connection.close()
 
     async def settled(self, event_ids, within_s=60.0):
-        """Wait until every delivery of the events has ended."""
+        """Wait until every delivery of the events has ended well."""
+        wanted = list(event_ids)
 
         async def ended():
             rows = await self.fetch(
                 "SELECT count(*) AS all, count(*) FILTER (WHERE status = ANY($2)) AS ended FROM delivery"
                 " WHERE event_id = ANY($1)",
-                list(event_ids),
+                wanted,
                 ENDED,
             )
             return rows[0]["all"] > 0 and rows[0]["all"] == rows[0]["ended"]
@@ -240,7 +253,7 @@ class Prefect:
     async def __aenter__(self):
         name = str(uuid.uuid4())
         token = (await self.client.get("/csrf-token", params={"client": name})).json()["token"]
-        self.client.headers |= {"prefect-csrf-client": name, "prefect-csrf-token": token}
+        self.client.headers.update({"prefect-csrf-client": name, "prefect-csrf-token": token})
         return self
 
     async def __aexit__(self, *_details):

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
@@ -203,13 +202,9 @@ async def test_no_personal_value_and_nothing_of_an_order_is_in_prefect_or_in_a_l
             role="prefect",
         )
         found += [(table, row["word"]) for row in rows]
-    logs = [*(house.state / "logs").glob("*"), house.folder / "serve.log"]
-    running = cluster.status(house.state / "database")
-    logs += Path(running.home).glob("server.log*")
-    assert len(logs) >= 6
-    for log in logs:
-        text = log.read_text("utf-8", "replace")
-        found += [(log.name, word) for word in house.private if word in text]
+    logs = house.logs()
+    assert {"web.log", "worker.log", "prefect.log", "server.log"} <= set(logs)
+    found += [(name, word) for name, text in logs.items() for word in house.private if word in text]
     assert found == []
 
 
@@ -221,13 +216,10 @@ async def test_a_killed_house_starts_again_and_a_stopped_one_leaves_nothing_behi
     event = await house.post("delta", f"SO-D{waiting.hex[:6]}")
     await house.settled([event])
     running = cluster.status(house.state / "database")
-    shared = {
-        line.split()[-1]
-        for line in Path(f"/proc/{running.pid}/maps").read_text().splitlines() if "/dev/shm/" in line
-    } if LINUX else set()  # fmt: skip
+    shared = house.shared_memory()
     assert house.stop() == 0
     assert not running.socket_dir.exists()
-    assert not any(Path(name).exists() for name in shared)
+    assert not any(path.exists() for path in shared)
     if LINUX:
         assert house.processes() == {}
     assert cluster.status(house.state / "database") is None

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -45,7 +45,7 @@ _PEM = _KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).dec
 _RECORD = "/services/rest/record/v1/salesOrder"
 _TOKEN_PATH = "/services/rest/auth/oauth2/v1/token"  # noqa: S105 - a path
 _FIELDS: Final = {"custbody_on_status": 300, "custbody_on_notice": 4000, "custbody_on_reference": 300}
-_SKEW_S = 300
+_SKEW_S, _LONGEST_S = 300, 3600
 _STATUSES: Final = {"A": "Pending Approval", "B": "Pending Fulfillment"}
 
 _Endpoint = Callable[[Request, Shelf], Reply]
@@ -80,7 +80,11 @@ def _token(request: Request, shelf: Shelf) -> Reply:
     if claims is None or claims.get("iss") != CLIENT or claims.get("aud") != f"{shelf.root}{_TOKEN_PATH}":
         return json_reply(400, {"error": "invalid_client"})
     issued, ends, now = int(claims.get("iat", 0)), int(claims.get("exp", 0)), clock.now().timestamp()
-    if not issued - _SKEW_S <= now < ends or ends - issued > 3600 or "rest_webservices" not in claims.get("scope", []):
+    if (
+        not issued - _SKEW_S <= now < ends
+        or ends - issued > _LONGEST_S
+        or "rest_webservices" not in claims.get("scope", [])
+    ):
         return json_reply(400, {"error": "invalid_grant"})
     return json_reply(200, {"access_token": _ACCESS, "expires_in": "3600", "token_type": "bearer"})
 

@@ -66,7 +66,7 @@ SETTINGS = NetSuiteSettings.model_validate(MACHINE)
 CONTEXT = Context(
     settings=SETTINGS,
     now=NOW,
-    token=Token("tok", NOW + timedelta(hours=1)),
+    token=Token("tok", NOW + timedelta(hours=1), {"issued_at": NOW.isoformat()}),
     webhook_url="https://hooks.example/webhooks/netsuite",
 )
 SIGNING = replace(CONTEXT, settings=NetSuiteSettings.model_validate(TOKENS), token=None)
@@ -200,8 +200,18 @@ def test_the_statement_begins_as_the_known_vector_does():
 @pytest.mark.parametrize(
     ("given_answer", "found"),
     [
-        (answer({"access_token": "t", "expires_in": "3600"}), Token("t", NOW + timedelta(hours=1))),
-        (answer({"access_token": "t", "expires_in": 60}), Token("t", NOW + timedelta(minutes=1))),
+        (
+            answer({"access_token": "t", "expires_in": "3600"}),
+            Token("t", NOW + timedelta(hours=1), {"issued_at": NOW.isoformat()}),
+        ),
+        (
+            answer({"access_token": "t", "expires_in": 60}),
+            Token("t", NOW + timedelta(minutes=1), {"issued_at": NOW.isoformat()}),
+        ),
+        (
+            answer(ERRORS["restlet_busy"], 400),
+            Deferred(K.RATE, "netsuite_SSS_REQUEST_LIMIT_EXCEEDED"),
+        ),
         (answer({"access_token": "t"}), Deferred(K.TRANSIENT, "netsuite_token_unreadable")),
         (answer({"error": "invalid_client"}, 400), Rejected(K.AUTH, "netsuite_invalid_client")),
         (answer({"error": "private text!"}, 401), Rejected(K.AUTH, "netsuite_token_401")),
@@ -317,6 +327,14 @@ def test_every_status_of_the_table_decides_without_a_code(status):
     (outcome,) = read_answer(Answer(status), [MESSAGE], CONTEXT)
     assert isinstance(outcome, Deferred | Rejected)
     assert (outcome.kind, outcome.code) == (BY_HTTP_STATUS[status], f"netsuite_{status}")
+
+
+def test_a_token_that_was_withdrawn_is_had_anew_and_a_new_one_refused_is_for_a_person():
+    refused, old = answer(ERRORS["login"], 401), replace(CONTEXT, now=NOW + timedelta(minutes=30))
+    code = "netsuite_INVALID_LOGIN"
+    assert read_answer(refused, [MESSAGE], old) == [Deferred(K.TRANSIENT, code, retry_after_s=0.0)]
+    assert read_answer(refused, [MESSAGE], CONTEXT) == [Rejected(K.AUTH, code)]
+    assert read_answer(refused, [MESSAGE], replace(SIGNING, now=old.now)) == [Rejected(K.AUTH, code)]
 
 
 JSON = st.recursive(
@@ -508,7 +526,7 @@ def test_every_fault_of_the_vendor_is_understood(fault, outcome):
 
 def test_the_project_is_whole_well_formed_and_holds_no_secret():
     files = project(SETTINGS, CONTEXT.webhook_url)
-    objects = {path: ET.fromstring(text) for path, text in files.items() if path.endswith(".xml")}
+    objects = {path: ET.fromstring(text) for path, text in files.items() if path.endswith(".xml")}  # noqa: S314 - our own files
     fields = {root.get("scriptid") for root in objects.values() if root.tag == "transactionbodycustomfield"}
     assert fields == SETTINGS.fields
     script = objects["src/Objects/customscript_on_order_event.xml"]

@@ -51,7 +51,8 @@ VALUES: dict[str, Any] = {
     "idoc_password": "idoc-pass",
 }
 SETTINGS = SapSettings.model_validate(VALUES)
-CONTEXT = Context(settings=SETTINGS, now=NOW, token=Token("tok", NOW + timedelta(hours=1)))
+ISSUED = {"issued_at": NOW.isoformat()}
+CONTEXT = Context(settings=SETTINGS, now=NOW, token=Token("tok", NOW + timedelta(hours=1), ISSUED))
 MESSAGE = Message(
     delivery_id="d",
     reference="0123456789abcdef0123456789abcdef",
@@ -158,8 +159,8 @@ def test_a_token_is_asked_for_with_the_client_s_credentials():
 @pytest.mark.parametrize(
     ("given_answer", "found"),
     [
-        (answer({"access_token": "t", "expires_in": 3600}), Token("t", NOW + timedelta(hours=1))),
-        (answer({"access_token": "t", "expires_in": "60"}), Token("t", NOW + timedelta(minutes=1))),
+        (answer({"access_token": "t", "expires_in": 3600}), Token("t", NOW + timedelta(hours=1), ISSUED)),
+        (answer({"access_token": "t", "expires_in": "60"}), Token("t", NOW + timedelta(minutes=1), ISSUED)),
         (answer({"access_token": ""}), Deferred(K.TRANSIENT, "sap_token_unreadable")),
         (answer({"access_token": "t", "expires_in": "soon"}), Deferred(K.TRANSIENT, "sap_token_unreadable")),
         (answer({"error": "invalid_client"}, 401), Rejected(K.AUTH, "sap_invalid_client")),
@@ -283,6 +284,12 @@ def test_every_status_of_the_table_decides_a_read(status):
     outcome = play(MESSAGE, Answer(status))[1]
     assert isinstance(outcome, Deferred | Rejected)
     assert (outcome.kind, outcome.code) == (BY_HTTP_STATUS[status], f"sap_{status}")
+
+
+def test_a_token_that_was_withdrawn_is_had_anew_and_a_new_one_refused_is_for_a_person():
+    old = replace(CONTEXT, now=NOW + timedelta(minutes=30))
+    assert play(MESSAGE, Answer(401), context=old)[1] == Deferred(K.TRANSIENT, "sap_401", retry_after_s=0.0)
+    assert play(MESSAGE, Answer(401))[1] == Rejected(K.AUTH, "sap_401")
 
 
 @pytest.mark.parametrize("given_answer", [Answer(500), Answer(200, {}, b"<html>"), answer({"d": 1})])

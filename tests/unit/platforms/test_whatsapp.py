@@ -608,7 +608,7 @@ def test_a_number_that_is_refused_at_once_takes_nothing(loop, code):
     assert one.taken == []
 
 
-@pytest.mark.parametrize("code", LATE)
+@pytest.mark.parametrize("code", sorted(LATE))
 def test_a_failure_after_acceptance_comes_back_by_webhook(loop, code):
     one = loop(PLATFORM, VENDOR)
     assert isinstance(one.send(replace(MESSAGE, to=f"+12025{code}"))[0], Accepted)
