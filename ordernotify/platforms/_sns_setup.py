@@ -53,8 +53,7 @@ def _topic_steps(topic: str, context: Context) -> Sequence[Step]:
     def is_subscribed(answer: Answer) -> bool:
         entries = members(read_xml(answer), "ListSubscriptionsByTopicResult", "Subscriptions")
         ours = (entry for entry in entries if text_of(entry, "Endpoint") == url)
-        # One that waits for its confirmation is there too: asking again would only repeat the question.
-        return any(text_of(entry, "SubscriptionArn").startswith(("arn:", "PendingConfirmation")) for entry in ours)
+        return any(text_of(entry, "SubscriptionArn").startswith("arn:") for entry in ours)
 
     def is_version_2(answer: Answer) -> bool:
         root = read_xml(answer)
