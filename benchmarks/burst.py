@@ -18,11 +18,16 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import uvloop
 
 from ordernotify.clock import now
+from ordernotify.core.channels import Channel
+from ordernotify.core.delivery import Message
+from ordernotify.core.events import OrderStatus
 from ordernotify.house import House
-from ordernotify.platforms._base import Call
-from ordernotify.settings import Settings
+from ordernotify.platforms import PLATFORMS
+from ordernotify.platforms._base import Context
+from ordernotify.settings import Settings, platform_settings
 from ordernotify.store.setup import plain
 from ordernotify.supervisor import free_port, wait_http
 from ordernotify.wire import Wire
@@ -44,17 +49,14 @@ def main() -> None:
         say=lambda text: print(text, file=sys.stderr),
         extra_environment={
             "ORDERNOTIFY_API_KEYS": KEY,
-            "ORDERNOTIFY_TWILIO_BASE_URL": f"http://127.0.0.1:{port}",
-            "ORDERNOTIFY_TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
-            "ORDERNOTIFY_TWILIO_AUTH_TOKEN": "bench",
-            "ORDERNOTIFY_TWILIO_FROM_NUMBER": "+12025550100",
+            **_twilio(port),
             "ORDERNOTIFY_HTTP_CONNECTIONS": str(CONNECTIONS),
         },
     )
     try:
         wait_http(f"http://127.0.0.1:{port}/count", 10)
         house.start()
-        bare = asyncio.run(_bare(port))
+        bare = uvloop.run(_bare(port))
         result = asyncio.run(_burst(house, port, stub.pid))
         result["bare_per_s"] = round(bare)
         result["ratio_to_bare"] = round(result["deliveries_per_s"] / bare, 2)
@@ -68,10 +70,11 @@ def main() -> None:
 
 
 async def _bare(port: int) -> float:
-    """Return requests per second of the same client in a loop that does nothing else."""
-    url = f"http://127.0.0.1:{port}/2010-04-01/Accounts/AC/Messages.json"
-    body = b"To=%2B12025550123&From=%2B12025550100&Body=" + b"x" * 120
-    call = Call("POST", url, {"content-type": "application/x-www-form-urlencoded"}, body)
+    """Return requests per second of the same client, sending the same requests, in a loop that does nothing else."""
+    platform = PLATFORMS["twilio"]
+    configured = platform_settings(platform, _twilio(port))
+    context = Context(settings=configured, now=now(), webhook_url="http://127.0.0.1:8420/webhooks/twilio")
+    call = next(platform.send([_message()], context))
     async with Wire(timeout_s=30, connections=CONNECTIONS) as wire:
         left = iter(range(EVENTS))
 
@@ -82,6 +85,27 @@ async def _bare(port: int) -> float:
         began = time.perf_counter()
         await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
         return EVENTS / (time.perf_counter() - began)
+
+
+def _twilio(port: int) -> dict[str, str]:
+    return {
+        "ORDERNOTIFY_TWILIO_BASE_URL": f"http://127.0.0.1:{port}",
+        "ORDERNOTIFY_TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+        "ORDERNOTIFY_TWILIO_AUTH_TOKEN": "bench",
+        "ORDERNOTIFY_TWILIO_FROM_NUMBER": "+12025550100",
+    }
+
+
+def _message() -> Message:
+    return Message(
+        delivery_id="0",
+        reference="0" * 32,
+        channel=Channel.SMS,
+        to="+12025550123",
+        status=OrderStatus.RECEIVED,
+        language="en",
+        text="Northgate Defense: we have received order SO-1000. https://portal.example.com/ Reply STOP to opt out.",
+    )
 
 
 async def _burst(house: House, port: int, stub_pid: int) -> dict[str, object]:

@@ -116,13 +116,27 @@ class RunningHouse:
         return pid
 
     async def back(self, part, dead):
-        """Wait until a killed part is there again under another id."""
+        """Wait until a killed part works again, under another id."""
 
         async def reborn():
             with suppress(FileNotFoundError, json.JSONDecodeError):
-                return self.pid(part) not in {None, dead}
+                return self.pid(part) not in {None, dead} and await self.works(part)
 
         await first_true(reborn)
+
+    async def works(self, part):
+        """Return whether a part does its work."""
+        if part == "worker":
+            ready = self.state / "worker.ready"
+            return ready.exists() and ready.read_text() == str(self.pid("worker"))
+        with suppress(OSError, httpx.TransportError, asyncpg.PostgresError):
+            if part == "postgres":
+                return bool(await self.fetch("SELECT 1"))
+            url = {"web": f"{self.web_url}/readyz", "prefect": f"{self.prefect_url}/api/health"}[part]
+            password = (self.state / "keys" / "prefect.password").read_text().strip()
+            async with httpx.AsyncClient(auth=("ordernotify", password), trust_env=False, timeout=5) as client:
+                return (await client.get(url)).status_code == 200
+        return False
 
     def processes(self):
         """Return what runs with this house's folder in its command or environment (Linux)."""
@@ -191,6 +205,17 @@ class RunningHouse:
             f"order.{status}", data, secret=SECRET, message_id=message_id, occurred_at=BEGAN, sent_at=now()
         )
         return await web.post("/webhooks/standard_webhooks", headers=headers, content=body)
+
+    async def slow_down(self, platform, seconds):
+        """Let a vendor take its time over every answer, so that messages are on the wire when something is killed."""
+        async with httpx.AsyncClient(base_url=self.sandbox_url, trust_env=False) as sandbox:
+            order = {"fault": "hang", "hang_seconds": seconds}
+            assert (await sandbox.post(f"/_control/{platform}/fault", json=order)).is_success
+
+    async def hurry(self, platform):
+        """Let a vendor answer at once again."""
+        async with httpx.AsyncClient(base_url=self.sandbox_url, trust_env=False) as sandbox:
+            await sandbox.delete(f"/_control/{platform}/fault")
 
     async def counts(self, platform):
         async with httpx.AsyncClient(base_url=self.sandbox_url, trust_env=False) as sandbox:
