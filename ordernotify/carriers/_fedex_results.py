@@ -17,7 +17,6 @@ from ordernotify.carriers._telling import (
     day_of,
     in_list_order,
     items_of,
-    oldest_first,
     tell,
     text_of,
     when,
@@ -57,7 +56,7 @@ _POSSESSION = re.compile(r"\bcarrier\b|possession", re.IGNORECASE)
 def events_of(results: Sequence[Mapping[str, Any]], number: str, now: datetime) -> tuple[TrackingEvent, ...]:
     """Return the events of a number's newest result: numbers are used again, and old ones come first."""
     newest = max(results, key=_last_time, default={})
-    scans = oldest_first(items_of(newest, "scanEvents"), _scan_time)
+    scans = items_of(newest, "scanEvents")[::-1]  # newest first, whatever their zones make of it
     told = [_scan(scan, number, now) for scan in scans[:-1]]
     current = newest.get("latestStatusDetail")
     if isinstance(current, dict) or scans:

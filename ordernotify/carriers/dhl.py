@@ -87,8 +87,11 @@ def _reading(answer: Answer, number: str, context: Context) -> Reading:
 
 def _events(shipment: Mapping[str, Any], number: str, now: datetime) -> tuple[TrackingEvent, ...]:
     service = clean_code(text_of(shipment, "service"))
-    steps = list(oldest_first(items_of(shipment, "events"), _time))
-    status = shipment.get("status")
+    steps, status = items_of(shipment, "events"), shipment.get("status")
+    if isinstance(status, dict) and steps and _same(status, steps[0]):
+        steps.reverse()
+    elif not isinstance(status, dict) or not steps or not _same(status, steps[-1]):
+        steps = list(oldest_first(steps, _time))  # by their times, which have no zone: the second choice
     if isinstance(status, dict) and not _same(status, steps[-1] if steps else {}):
         steps.append(status)
     told = [_event(service, step, number, now) for step in steps]

@@ -230,7 +230,8 @@ async def note_failed(connection: Connection, batch_id: UUID, *, at: datetime) -
     """Let a batch whose run failed rest, longer each time; returns how often it has failed."""
     tries: int = await connection.fetchval(
         "UPDATE batch SET tries = tries + 1,"
-        " lease_until = $2 + interval '1 second' * power(2, least(tries, 8)) WHERE id = $1 RETURNING tries",
+        " lease_until = $2::timestamptz + interval '1 second' * power(2, least(tries, 8)) WHERE id = $1"
+        " RETURNING tries",
         batch_id,
         at,
     )

@@ -37,6 +37,7 @@ from ordernotify.store.sealer import load_signer
 from ordernotify.store.setup import plain
 from ordernotify.store.verifying import verify_ledger
 from ordernotify.web.app import create_app
+from ordernotify.worker.dispatcher import Dispatcher
 from tasks import batches, stages
 from tasks.errors import UnfinishedError
 
@@ -891,3 +892,35 @@ async def test_a_platform_that_is_stopped_twice_within_a_second_leaves_the_ledge
         await line.later()
     assert await line.statuses(event_id) == ["deferred"]
     await line.ledger()
+
+
+# ---- the dispatcher ----
+
+
+class NoDeployment:
+    """Runs of a Prefect server on which somebody deleted the deployment."""
+
+    async def start(self, deployment, parameters, **_more):
+        raise LookupError(f"no deployment {deployment} for {len(parameters)} parameters")
+
+
+async def test_a_dispatcher_outlives_every_failure_lets_batches_rest_and_calls_a_person(line):
+    await line.arrive()
+    mark = line.house.settings.state_dir / "keys" / "ledger.mark"
+    mark.write_text("00000000000000999999\n")  # sealing fails each time: more was signed than the ledger holds
+    stop = asyncio.Event()
+    working = asyncio.create_task(Dispatcher(line.house, NoDeployment()).run(stop))
+
+    async def rested():
+        # The waits between tries are over at once.
+        await line.pool.execute("UPDATE batch SET lease_until = now() - interval '1 second' WHERE tries > 0")
+        return await line.pool.fetchval("SELECT max(tries) FROM batch") or 0
+
+    async def thrice():
+        return await rested() >= 3
+
+    await first_true(thrice)
+    assert ("run_failed", "surprise") in await line.incidents()
+    assert not working.done()
+    stop.set()
+    await working

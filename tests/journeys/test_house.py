@@ -35,7 +35,10 @@ async def test_signed_webhooks_reach_each_platform_once_and_a_redelivery_is_a_du
         assert (again.status_code, again.json()) == (200, {"accepted": [], "duplicates": 1})
         forged = await web.post("/webhooks/standard_webhooks", headers={"webhook-id": "x"}, content=b"{}")
         assert forged.status_code == 401
-    await house.settled(UUID(answer.json()["accepted"][0]) for answer in answers)
+        await house.settled(UUID(answer.json()["accepted"][0]) for answer in answers)
+        (history,) = (await web.get("/api/v1/orders/SO-A0")).json()
+        assert [event["state"] for event in history["events"]] == ["closed"]
+        assert sorted(delivery["platform"] for delivery in history["deliveries"]) == ["sendgrid", "twilio"]
     for platform in ("twilio", "sendgrid"):
         counts = await house.counts(platform)
         assert (counts["taken"], counts["duplicates"]) == (20, 0)
@@ -190,7 +193,7 @@ async def test_no_personal_value_and_nothing_of_an_order_is_in_prefect_or_in_a_l
         return rows[0]["count"] > 0
 
     await house.until(written_down)
-    (batch,) = await house.fetch("SELECT flow_run_id FROM batch WHERE $1 = ANY(event_ids)", told)
+    (batch,) = await house.fetch("SELECT id::text, flow_run_id FROM batch WHERE $1 = ANY(event_ids)", told)
 
     async def heard_by_prefect():
         rows = await house.fetch(
@@ -207,10 +210,13 @@ async def test_no_personal_value_and_nothing_of_an_order_is_in_prefect_or_in_a_l
         rows = await house.fetch(
             f'SELECT word FROM unnest($1::text[]) AS word WHERE EXISTS (SELECT 1 FROM "{table}" t'  # noqa: S608 - a name that PostgreSQL gave
             " WHERE position(word IN t::text) > 0)",
-            sorted(house.private),
+            sorted({*house.private, batch["id"]}),
             role="prefect",
         )
         found += [(table, row["word"]) for row in rows]
+    # Ids travel: that this one is found shows that the search finds.
+    assert ("flow_run", batch["id"]) in found
+    found = [(table, word) for table, word in found if word != batch["id"]]
     logs = house.logs()
     assert {"web.log", "worker.log", "prefect.log", "server.log"} <= set(logs)
     found += [(name, word) for name, text in logs.items() for word in house.private if word in text]

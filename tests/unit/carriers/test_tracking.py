@@ -49,6 +49,7 @@ EVENTS = st.builds(
         lambda naive: naive.replace(minute=0, second=0, microsecond=0, tzinfo=timezone(timedelta(hours=-5)))
     ),
     event_id=st.sampled_from(["", "a", "b"]),
+    estimated_delivery=st.none() | st.dates(date(2026, 11, 1), date(2026, 11, 9)),
 )
 STORY = st.lists(EVENTS, max_size=12)
 
@@ -161,7 +162,7 @@ def test_a_day_that_moves_without_an_event_is_news() -> None:
 # ---- an order of several shipments ----
 
 
-P, H, R, D, L, O, W = (
+P, H, R, D, L, V, W = (
     S.SHIPPED,
     S.REGULATORY_HOLD,
     S.RETURNED,
@@ -178,10 +179,10 @@ P, H, R, D, L, O, W = (
         ([L], L, False),
         ([L, L], L, False),
         ([L, H], H, True),
-        ([H, D, O, P], H, True),
-        ([D, O, P, L], D, True),
+        ([H, D, V, P], H, True),
+        ([D, V, P, L], D, True),
         ([D, D], D, False),
-        ([O, P], O, True),
+        ([V, P], V, True),
         ([P, P], P, False),
         ([P, L], P, True),
         ([L, W], P, True),
