@@ -11,7 +11,7 @@ import pytest
 from ordernotify.carriers.dhl import CARRIER
 from ordernotify.core.delivery import Deferred, FailureKind, Rejected
 from ordernotify.core.events import OrderStatus
-from ordernotify.core.tracking import Care, latest, merge
+from ordernotify.core.tracking import Care, merge
 
 S = OrderStatus
 N = "7777777770"
@@ -172,9 +172,6 @@ def test_a_flight_over_the_date_line_does_not_turn_the_story_around(dhl: Any) ->
     times = [one.occurred_at for one in events]
     assert times == sorted(times)
     assert times[-1] <= dhl.now
-    newest = latest(merge(reversed(events)))
-    assert newest is not None
-    assert newest.event_id == "2026-11-24T07:53:47"
 
 
 def test_two_events_alone_keep_their_order_over_the_date_line(dhl: Any) -> None:
@@ -227,8 +224,10 @@ def test_a_question_is_exact(case: Callable[..., Any]) -> None:
     call = dhl.ask("77 7&7")
     assert (call.method, call.url) == (
         "GET",
-        "https://api-eu.dhl.com/track/shipments"
-        "?trackingNumber=77+7%267&service=express&requesterCountryCode=US&language=en",
+        (
+            "https://api-eu.dhl.com/track/shipments"
+            "?trackingNumber=77+7%267&service=express&requesterCountryCode=US&language=en"
+        ),
     )
     assert call.headers["dhl-api-key"] == "key"
     assert "service" not in case(CARRIER).ask(N).url
