@@ -25,7 +25,7 @@ from ordernotify.platforms._mail import OptionalAddress, SenderAddress
 from ordernotify.platforms._oauth import ask, authorization, read_token
 
 _OK: Final = 200
-_CODE = re.compile(r"[A-Za-z_]{1,60}")
+_CODE = re.compile(r"[A-Za-z0-9_]{1,60}")
 
 
 class OutlookSettings(PlatformSettings):
