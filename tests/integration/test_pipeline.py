@@ -26,6 +26,7 @@ from ordernotify.core.events import Line, OrderEvent, OrderStatus
 from ordernotify.core.onboarding import ClientBody, ContractBody, PartBody
 from ordernotify.core.resends import ResendReason
 from ordernotify.platforms import PLATFORMS
+from ordernotify.platforms._base import Idempotency
 from ordernotify.runtime import Runtime
 from ordernotify.sandbox._base import Reply, Vendor
 from ordernotify.sandbox.app import environment, serve
@@ -924,3 +925,92 @@ async def test_a_dispatcher_outlives_every_failure_lets_batches_rest_and_calls_a
     assert not working.done()
     stop.set()
     await working
+
+
+# ---- every platform, in every trouble: the status, the retry, the record ----
+
+EVERY = {name: platform for name, platform in PLATFORMS.items() if platform.sends}
+HARMLESS = {Idempotency.NATIVE, Idempotency.OVERWRITE}
+
+
+@pytest.fixture
+async def wide(urls, tmp_path, monkeypatch):
+    """A house connected to all vendors, with one client who wants everything everywhere."""
+    async with Running(VENDORS) as url:
+        for name, value in environment(url, VENDORS).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("PREFECT_API_URL", raising=False)
+        house = await opened_house(urls, tmp_path)
+        runtime.use(house)
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            bench = Bench(house, urls, client)
+            await bench.onboard(
+                *(
+                    (name.replace("_", "-"), platform.channel_for(platform.example).value, name, platform.example)
+                    for name, platform in EVERY.items()
+                )
+            )
+            for name, platform in EVERY.items():
+                await house.wire.prepare(platform, house.context(name))
+            yield bench
+        runtime.use(None)
+        await house.close()
+
+
+async def _types(bench, deliveries):
+    ids = {str(row["id"]): name for name, row in deliveries.items()}
+    found = {name: [] for name in deliveries}
+    for record in await bench.ledger():
+        if record["object"]["id"] in ids:
+            found[ids[record["object"]["id"]]].append(record["type"])
+    return found
+
+
+@pytest.mark.parametrize("fault", ["rate", "rate_bare", "server_error", "no_answer", "permanent", "auth"])
+async def test_trouble_at_every_platform_is_recorded_and_tried_again_or_not_as_documented(wide, fault):
+    for name in EVERY:
+        await wide.fault(name, fault, times=50)
+    await wide.tell("shipped", carrier="UPS", tracking_no="1Z999AA10123456784")
+    first = await wide.deliveries()
+    assert set(first) == set(EVERY)
+    types = await _types(wide, first)
+    stopped = {
+        row["platform"] for row in await wide.pool.fetch("SELECT platform FROM channel WHERE stopped_code <> ''")
+    }
+    for name, row in first.items():
+        assert types[name][:2] == ["delivery.authorized", "delivery.attempted"], name
+        _check_first(name, fault, row, last=types[name][-1], stopped=name in stopped)
+    for name in EVERY:
+        await wide.mend(name)
+        if fault == "auth":
+            await wide.trust(name, 0)
+    for _ in range(3):
+        await wide.later()
+    incidents = await wide.incidents()
+    for name, row in (await wide.deliveries()).items():
+        _check_end(name, row, incidents)
+
+
+def _check_first(name, fault, row, *, last, stopped):
+    said = (name, row["status"], row["code"])
+    if fault in {"rate", "rate_bare"}:
+        assert row["status"] == "deferred", said
+        assert row["next_attempt_at"] > row["status_at"], said
+    elif fault in {"server_error", "no_answer"}:
+        harmless = EVERY[name].idempotency in HARMLESS
+        assert row["status"] in ({"deferred"} if harmless else {"deferred", "unknown", "sent"}), said
+    elif fault == "permanent":
+        assert (row["status"], last) == ("rejected", "delivery.failed"), said
+    elif row["status"] != "rejected":  # where the address is the credential, only this message is refused
+        assert (row["status"], stopped) == ("deferred", True), said
+
+
+def _check_end(name, row, incidents):
+    if row["status"] == "rejected":
+        assert ("delivery_failed", row["code"]) in incidents, name
+    elif row["status"] == "unknown":
+        # Nobody can say, and the platform cannot be asked: it is never sent again by itself.
+        assert EVERY[name].lookup is None, name
+        assert ("delivery_unknown", row["code"]) in incidents, name
+    else:
+        assert row["status"] == "sent", (name, row["status"], row["code"])
