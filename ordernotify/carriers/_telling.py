@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from ordernotify.carriers._base import clean_code
@@ -26,6 +26,7 @@ WITH_AGENT: Final = "with_agent"  # handed to somebody who delivers it, which is
 _TITLES = (("ups", "UPS"), ("fedex", "FedEx"), ("usps", "USPS"), ("dhl", "DHL"))
 _TITLE_MAX = 40
 _ID_MAX = 120
+_AFTER = timedelta(microseconds=1)
 
 
 def tell(
@@ -95,14 +96,15 @@ def oldest_first(items: Sequence[Item], at: Callable[[Item], datetime | None]) -
 
 
 def in_list_order(events: Iterable[TrackingEvent]) -> tuple[TrackingEvent, ...]:
-    """Return events (oldest first) none of which lies before the one that it follows.
+    """Return events (oldest first) each of which lies after the one that it follows.
 
-    For carriers whose times have no zone: a flight over the date line must not turn the story around.
+    For carriers whose times have no zone: a flight over the date line must not turn the story around. It is
+    the later ones that are moved, because what came before may have been told already.
     """
     found: list[TrackingEvent] = []
     for event in events:
-        after = found[-1].occurred_at if found else event.occurred_at
-        found.append(replace(event, occurred_at=max(event.occurred_at, after)))
+        earliest = found[-1].occurred_at + _AFTER if found else event.occurred_at
+        found.append(replace(event, occurred_at=max(event.occurred_at, earliest)))
     return tuple(found)
 
 

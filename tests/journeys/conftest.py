@@ -240,17 +240,17 @@ class RunningHouse:
             await connection.close()
 
     async def settled(self, event_ids, within_s=60.0):
-        """Wait until every delivery of the events has ended well."""
+        """Wait until the events are closed and every delivery of them has ended well."""
         wanted = list(event_ids)
 
         async def ended():
-            rows = await self.fetch(
-                "SELECT count(*) AS all, count(*) FILTER (WHERE status = ANY($2)) AS ended FROM delivery"
-                " WHERE event_id = ANY($1)",
+            (row,) = await self.fetch(
+                "SELECT (SELECT count(*) FROM event WHERE id = ANY($1) AND state <> 'closed')"
+                " + (SELECT count(*) FROM delivery WHERE event_id = ANY($1) AND status <> ALL($2)) AS open",
                 wanted,
                 ENDED,
             )
-            return rows[0]["all"] > 0 and rows[0]["all"] == rows[0]["ended"]
+            return row["open"] == 0
 
         await first_true(ended, within_s)
 

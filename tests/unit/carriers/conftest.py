@@ -78,7 +78,7 @@ class Case:
 def case() -> Callable[..., Case]:
     """Make a case; keywords are settings beyond the sandbox's."""
 
-    def make(carrier: Carrier, **more: Any) -> Case:
+    def make(carrier: Carrier, /, **more: Any) -> Case:
         return Case(carrier, {**CARRIER_VENDORS[carrier.name].settings, **more})
 
     return make

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -170,8 +170,8 @@ def test_a_flight_over_the_date_line_does_not_turn_the_story_around(dhl: Any) ->
     events = dhl.reading(dhl.recorded("date_line"), N)
     assert [one.raw_code for one in events] == ["express/PU", "express/DF", "express/AR"]
     times = [one.occurred_at for one in events]
-    assert times == sorted(times)
-    assert times[-1] <= dhl.now
+    assert times == sorted(set(times))
+    assert times[-1] - dhl.now < timedelta(seconds=1)
 
 
 def test_two_events_alone_keep_their_order_over_the_date_line(dhl: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from ordernotify.carriers._base import Pushed
@@ -184,8 +185,6 @@ def test_a_token_is_asked_for_with_basic_and_given_up_early(case: Callable[..., 
     )
     assert call.headers["authorization"] == "Basic " + base64.b64encode(b"id:hush").decode()
     assert call.headers["x-merchant-id"] == "A1B2C3"
-    import orjson
-
     token = CARRIER.token.read(Answer(200, {}, orjson.dumps(ups.recorded("token"))), ups.context)
     assert isinstance(token, Token)
     assert token.expires_at - ups.now == timedelta(seconds=14399) * 4 // 5
