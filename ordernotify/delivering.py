@@ -229,6 +229,8 @@ class Fanout:
         await asyncio.gather(*(self._ask(attempt, lookup) for attempt in doubtful))
 
     async def _ask(self, attempt: ToSend, lookup: Lookup) -> None:
+        # Some platforms list a message a while after they took it; until then "not found" proves nothing.
+        settled = now() >= attempt.started_at + timedelta(seconds=lookup.settles_after_s)
         try:
             context = await self._house.wire.prepare(self._platform, self._house.context(self._platform.name))
             if not isinstance(context, Context):
@@ -245,7 +247,7 @@ class Fanout:
         match lookup.read(answer, attempt.message):
             case Accepted() as found:
                 self._ended.append(self._tried(attempt, found, answer.status, now()))
-            case Rejected(kind=FailureKind.PERMANENT):
+            case Rejected(kind=FailureKind.PERMANENT) if settled:
                 # It surely has not got it: as harmless as any other refusal for now, and given up as they are.
                 again = Deferred(FailureKind.TRANSIENT, "not_found_at_platform")
                 self._ended.append(self._tried(attempt, again, answer.status, now()))

@@ -966,6 +966,24 @@ async def _types(bench, deliveries):
     return found
 
 
+async def test_not_found_is_not_believed_before_a_platform_lists_what_it_took(wide):
+    late = {name for name, platform in EVERY.items() if platform.lookup and platform.lookup.settles_after_s}
+    assert late
+    for name in late:
+        await wide.fault(name, "server_error", times=50)
+    await wide.tell("shipped")
+    for name in late:
+        await wide.mend(name)
+    await wide.later()
+    assert {(await wide.deliveries())[name]["status"] for name in late} == {"unknown"}
+    assert [await wide.taken(name) for name in late] == [0] * len(late)
+    await wide.pool.execute("UPDATE attempt SET started_at = started_at - interval '2 minutes'")
+    for _ in range(2):
+        await wide.later()
+    assert {(await wide.deliveries())[name]["status"] for name in late} == {"sent"}
+    assert [await wide.taken(name) for name in late] == [1] * len(late)
+
+
 @pytest.mark.parametrize("fault", ["rate", "rate_bare", "server_error", "no_answer", "permanent", "auth"])
 async def test_trouble_at_every_platform_is_recorded_and_tried_again_or_not_as_documented(wide, fault):
     for name in EVERY:
@@ -985,6 +1003,8 @@ async def test_trouble_at_every_platform_is_recorded_and_tried_again_or_not_as_d
         if fault == "auth":
             await wide.trust(name, 0)
     for _ in range(3):
+        # Long enough ago for the platforms that list a message late.
+        await wide.pool.execute("UPDATE attempt SET started_at = started_at - interval '2 minutes'")
         await wide.later()
     incidents = await wide.incidents()
     for name, row in (await wide.deliveries()).items():
