@@ -32,6 +32,21 @@ def pytest_configure_node(node) -> None:  # pragma: no cover - xdist's hook
     node.workerinput[_FOLDER] = str(node.config.stash[_PLACE])
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give all journeys to one worker, which starts their house once; every other test to whoever is free.
+
+    xdist's own groups are marks that it appends to the ids of tests, which pytest does not let it any more.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class JourneysTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "journeys" if nodeid.startswith("tests/journeys/") else nodeid
+
+    return JourneysTogether(config, log)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the cluster and remove its folder."""
     if hasattr(config, "workerinput"):

@@ -49,6 +49,7 @@ CODES: Final[Mapping[str, FailureKind]] = {
     "ErrorMimeContentInvalid": _K.PERMANENT,
     "ErrorMimeContentInvalidBase64String": _K.PERMANENT,
     "ErrorMessageSizeExceeded": _K.PERMANENT,
+    "InvalidAuthenticationToken": _K.AUTH,
     "ErrorAccessDenied": _K.AUTH,
     "ErrorSendAsDenied": _K.AUTH,
     "Authorization_RequestDenied": _K.AUTH,

@@ -226,7 +226,7 @@ def test_a_202_is_accepted_even_with_a_retry_after():
 EXPECTED = {
     K.PERMANENT: "ErrorInvalidRecipients InvalidInternetMessageHeader InvalidInternetMessageHeaderCollection "
     "ErrorMimeContentInvalid ErrorMimeContentInvalidBase64String ErrorMessageSizeExceeded",
-    K.AUTH: "ErrorAccessDenied ErrorSendAsDenied Authorization_RequestDenied",
+    K.AUTH: "InvalidAuthenticationToken ErrorAccessDenied ErrorSendAsDenied Authorization_RequestDenied",
     K.CONFIG: "ErrorInvalidUser MailboxNotEnabledForRESTAPI",
     K.QUOTA: "ErrorExceededMessageLimit ErrorSubmissionQuotaExceeded ErrorQuotaExceeded",
     K.RATE: "ApplicationThrottled TooManyRequests",
@@ -281,7 +281,7 @@ def test_every_row_by_status_is_tested():
     ("name", "expected"),
     [
         ("bad_recipient", Rejected(K.PERMANENT, "outlook_ErrorInvalidRecipients")),
-        ("bad_token", Rejected(K.AUTH, "outlook_401")),
+        ("bad_token", Rejected(K.AUTH, "outlook_InvalidAuthenticationToken")),
         ("denied", Rejected(K.AUTH, "outlook_ErrorAccessDenied")),
         ("throttled", Deferred(K.RATE, "outlook_ApplicationThrottled")),
         ("internal", Deferred(K.TRANSIENT, "outlook_ErrorInternalServerError", ambiguous=True)),
@@ -469,8 +469,8 @@ def test_wrong_credentials_get_no_token(loop, values, code):
 
 def test_without_a_token_nothing_is_taken(loop):
     bench = loop(PLATFORM, VENDOR)
-    assert bench.send(MESSAGE) == [Rejected(K.AUTH, "outlook_401")]
-    assert bench.send(MESSAGE, MESSAGE) == [Rejected(K.AUTH, "outlook_401")] * 2
+    assert bench.send(MESSAGE) == [Rejected(K.AUTH, "outlook_InvalidAuthenticationToken")]
+    assert bench.send(MESSAGE, MESSAGE) == [Rejected(K.AUTH, "outlook_InvalidAuthenticationToken")] * 2
     assert bench.taken == []
 
 
@@ -528,7 +528,7 @@ def test_each_fault_of_the_simulation_is_read_as_what_it_is(fault, kind):
 
 
 def test_the_simulation_refuses_with_codes_that_the_adapter_knows():
-    assert set(ERRORS) - {"BadRequest", "InvalidAuthenticationToken"} <= set(CODES)
+    assert set(ERRORS) - {"BadRequest"} <= set(CODES)
 
 
 @pytest.mark.parametrize(
