@@ -45,6 +45,11 @@ class Settings(BaseSettings):
         default="", description="How platforms reach us from outside, for receipts; empty: host and port."
     )
     portal_url: str = Field(default="https://portal.example.com/", description="Link in every message.")
+    extracts_dir: Path | None = Field(
+        default=None,
+        description="Folder in which order extracts are found (CSV, JSON lines, Parquet; the day in the name, as in"
+        " orders-2026-11-24.csv; written under another name and renamed when complete); default in state_dir.",
+    )
     supplier_name: str = Field(default="Northgate Defense", description="Who the messages are from.")
     support_contact: str = Field(default="support@example.com", description="Where a client may ask.")
     origin: str = Field(default="ordernotify.example.com/log", description="Name of the ledger (C2SP origin).")

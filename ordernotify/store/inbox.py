@@ -10,13 +10,16 @@ from uuid import UUID
 
 from ordernotify.clock import new_id
 from ordernotify.core.audit import AuditType, Source
-from ordernotify.core.events import OrderEvent
+from ordernotify.core.events import OrderEvent, Trigger
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import INBOX, Connection, Pool
 from ordernotify.store.quarantine import release
 
 # A worker renews its leases every few seconds; one that is silent this long is taken for dead.
 LEASE = timedelta(seconds=15)
+
+# By which door an event came, as the ledger has it; every other trigger's came by a webhook.
+_DOORS = {Trigger.BATCH: "extract"}
 
 
 class EventState(StrEnum):
@@ -115,7 +118,7 @@ def _arrived(scribe: Scribe, entry: tuple[UUID, UUID, Arrival, OrderEvent], *, n
         stream=(str(event_id), 1),
         at=arrival.at,
         occurred_at=event.occurred_at,
-        source=Source(kind="webhook", id=event.source, ip=arrival.remote or None),
+        source=Source(kind=_DOORS.get(event.trigger, "webhook"), id=event.source, ip=arrival.remote or None),
         outcome={"status": "success", "trigger": event.trigger.value},
         corr={"request_id": str(raw_id)},
     )

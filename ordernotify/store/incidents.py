@@ -25,6 +25,9 @@ class IncidentKind(StrEnum):
     DELIVERY_UNKNOWN = "delivery_unknown"  # nobody can say whether it left
     CONTENT_STOPPED = "content_stopped"  # the content gate found what must not leave
     LEDGER_STOPPED = "ledger_stopped"  # the ledger was cut: nothing is sent
+    EXTRACT_REFUSED = "extract_refused"  # an order extract that cannot be read
+    EXTRACT_ROWS_HELD = "extract_rows_held"  # rows of an extract that broke a promise
+    EXTRACT_DRIFTED = "extract_drifted"  # far more or far fewer rows than the day before
     RUN_FAILED = "run_failed"  # a flow run ended by surprise
 
 

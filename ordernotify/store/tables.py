@@ -320,6 +320,43 @@ class Receipt(SQLModel, table=True):
     applied: bool
 
 
+class Extract(SQLModel, table=True):
+    """One order extract, known by its name and exact content, and what became of its rows."""
+
+    __tablename__ = "extract"
+    __table_args__ = (
+        sa.UniqueConstraint("name", "sha256"),
+        sa.Index("extract_series", "series", "day"),
+    )
+    id: UUID = Field(primary_key=True)
+    name: str
+    series: str
+    day: date
+    sha256: str
+    size: int = Field(sa_type=sa.BigInteger)
+    modified_at: datetime = _moment()
+    found_at: datetime = _moment()
+    state: str = Field(default="found", sa_column_kwargs={"server_default": "found"})
+    code: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    rows: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
+class ExtractRow(SQLModel, table=True):
+    """A row of an extract that is held, with every reason; released when a later check of it finds none."""
+
+    __tablename__ = "extract_row"
+    __table_args__ = (sa.UniqueConstraint("extract_id", "number"),)
+    id: UUID = Field(primary_key=True)
+    extract_id: UUID = Field(foreign_key="extract.id")
+    number: int
+    reasons: list[str] = _words()
+    content: dict[str, Any] = _json()
+    held_at: datetime = _moment()
+    released_at: datetime | None = _moment(default=None)
+    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
 class Incident(SQLModel, table=True):
     """Something that a person must look at."""
 

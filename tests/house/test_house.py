@@ -12,6 +12,7 @@ import tomllib
 import typing
 import uuid
 import zipfile
+from datetime import date
 from enum import Enum
 from pathlib import Path
 
@@ -82,12 +83,12 @@ PLATFORM_NAME = "platform"  # a word of our own registry
 
 
 @pytest.mark.parametrize(("name", "engine"), list(_engines()))
-def test_only_ids_enums_and_numbers_travel_as_parameters(name, engine):
+def test_only_ids_enums_dates_and_numbers_travel_as_parameters(name, engine):
     hints = typing.get_type_hints(inspect.unwrap(engine.fn))
     for parameter in inspect.signature(engine.fn).parameters.values():
         kinds = _kinds(hints[parameter.name])
         allowed = all(
-            kind in {uuid.UUID, int, bool, type(None)} or (isinstance(kind, type) and issubclass(kind, Enum))
+            kind in {uuid.UUID, int, bool, date, type(None)} or (isinstance(kind, type) and issubclass(kind, Enum))
             for kind in kinds
         )
         assert allowed or parameter.name == PLATFORM_NAME, f"{name}({parameter.name}: {hints[parameter.name]})"
