@@ -447,7 +447,8 @@ def test_a_mailbox_at_its_limit_names_the_hour(loop):
     (deferred,) = bench.send(replace(MESSAGE, to="limit@example.com"))
     assert isinstance(deferred, Deferred)
     assert (deferred.kind, deferred.ambiguous) == (K.RATE, False)
-    assert 3500 < deferred.retry_after_s <= 3600
+    # The vendor names the hour by its own clock, read a moment after ours.
+    assert deferred.retry_after_s == pytest.approx(3600, abs=60)
 
 
 def test_a_message_whose_answer_was_lost_is_found_and_another_is_not(loop):
