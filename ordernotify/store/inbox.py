@@ -18,8 +18,14 @@ from ordernotify.store.quarantine import release
 # A worker renews its leases every few seconds; one that is silent this long is taken for dead.
 LEASE = timedelta(seconds=15)
 
-# By which door an event came, as the ledger has it; every other trigger's came by a webhook.
-_DOORS = {Trigger.BATCH: "extract"}
+# By which door an event came, as the ledger has it.
+_DOORS: dict[Trigger, str] = {
+    Trigger.EVENT: "webhook",
+    Trigger.PORTAL: "person",
+    Trigger.TRACKING: "carrier",
+    Trigger.BATCH: "extract",
+    Trigger.EXCEPTION: "house",
+}
 
 
 class EventState(StrEnum):
@@ -118,7 +124,7 @@ def _arrived(scribe: Scribe, entry: tuple[UUID, UUID, Arrival, OrderEvent], *, n
         stream=(str(event_id), 1),
         at=arrival.at,
         occurred_at=event.occurred_at,
-        source=Source(kind=_DOORS.get(event.trigger, "webhook"), id=event.source, ip=arrival.remote or None),
+        source=Source(kind=_DOORS[event.trigger], id=event.source, ip=arrival.remote or None),
         outcome={"status": "success", "trigger": event.trigger.value},
         corr={"request_id": str(raw_id)},
     )

@@ -15,7 +15,7 @@ import orjson
 from ordernotify.clock import new_id
 from ordernotify.core.audit import AuditType
 from ordernotify.core.events import Admission, OrderEvent, OrderState, OrderStatus, admit, advance
-from ordernotify.core.labels import Label, join
+from ordernotify.core.labels import Label, Tags, join
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection, Pool
 from ordernotify.store.inbox import EventState
@@ -77,6 +77,14 @@ async def admit_events(pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *,
         return await _Admission(connection, scribe, at).run(arrived)
 
 
+@dataclass(frozen=True, slots=True)
+class _Marking:
+    """What the catalogue and the contracts say about marking."""
+
+    parts: dict[str, asyncpg.Record]
+    contracts: dict[str, asyncpg.Record]
+
+
 class _Admission:
     """One transaction that admits a group of events; every question is asked once for the whole group."""
 
@@ -92,10 +100,12 @@ class _Admission:
 
     async def run(self, arrived: Sequence[_Arrived]) -> Counter[str]:
         parts = await self._parts(arrived)
+        contracts = await self._contracts(arrived)
         known, arrived = await self._held_back(arrived, parts)
         orders = await self._locked(known)
         for item in arrived:
-            self._admit(item, orders[known[item.id]], parts)
+            order = orders[known[item.id]]
+            self._admit(item, order, _Marking(parts, contracts))
         await self._write(orders)
         return self._counts
 
@@ -107,6 +117,15 @@ class _Admission:
             "SELECT sku, label, jurisdiction, categories FROM part WHERE sku = ANY($1)", list(skus)
         )
         return {row["sku"]: row for row in rows}
+
+    async def _contracts(self, arrived: Sequence[_Arrived]) -> dict[str, asyncpg.Record]:
+        named = {item.event.contract_id for item in arrived if item.event.contract_id}
+        if not named:
+            return {}
+        rows = await self._connection.fetch(
+            "SELECT id, label, categories, ldc FROM contract WHERE id = ANY($1)", list(named)
+        )
+        return {row["id"]: row for row in rows}
 
     async def _held_back(
         self, arrived: Sequence[_Arrived], parts: dict[str, asyncpg.Record]
@@ -185,25 +204,18 @@ class _Admission:
         return {(row["client_id"], row["order_no"]): row["id"] for row in rows}
 
     async def _locked(self, known: dict[UUID, UUID]) -> dict[UUID, _Order]:
-        contracts = {}
         rows = await self._connection.fetch(
             "SELECT * FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE", list(set(known.values()))
         )
-        orders = {row["id"]: _read(row) for row in rows}
-        named = {order.contract_id for order in orders.values() if order.contract_id}
-        if named:
-            found = await self._connection.fetch("SELECT * FROM contract WHERE id = ANY($1)", list(named))
-            contracts = {row["id"]: row for row in found}
-        self._contracts = contracts
-        return orders
+        return {row["id"]: _read(row) for row in rows}
 
-    def _admit(self, item: _Arrived, order: _Order, parts: dict[str, asyncpg.Record]) -> None:
+    def _admit(self, item: _Arrived, order: _Order, marking: _Marking) -> None:
         admission = admit(order.state, item.event)
         if admission in {Admission.NEWS, Admission.SAME}:
             order.state = advance(order.state, item.event)
             order.version += 1
             order.changed = True
-            _label(order, item.event, parts)
+            _mark(order, item.event, marking)
         if (kind := _INCIDENT_AFTER.get(admission)) is not None:
             self._incidents.append(Incident(kind, subject=str(item.id), event_id=item.id, order_id=order.id))
         self._settle(item, _STATE_AFTER[admission], admission.value, order)
@@ -258,12 +270,12 @@ class _Admission:
             "UPDATE orders SET status = c.status, status_at = c.status_at, carrier = c.carrier,"
             " tracking_no = c.tracking_no, promised_date = c.promised_date, detail = c.detail,"
             " label = c.label, jurisdiction = c.jurisdiction, contract_id = c.contract_id,"
-            " categories = string_to_array(c.categories, ' '), lines = c.lines::jsonb,"
-            " refs = c.refs::jsonb, version = c.version"
+            " categories = string_to_array(c.categories, chr(31)), ldc = string_to_array(c.ldc, chr(31)),"
+            " lines = c.lines::jsonb, refs = c.refs::jsonb, version = c.version"
             " FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],"
             " $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],"
-            " $14::int[]) AS c(id, status, status_at, carrier, tracking_no, promised_date, detail, label,"
-            " jurisdiction, contract_id, categories, lines, refs, version) WHERE orders.id = c.id",
+            " $14::int[], $15::text[]) AS c(id, status, status_at, carrier, tracking_no, promised_date, detail,"
+            " label, jurisdiction, contract_id, categories, lines, refs, version, ldc) WHERE orders.id = c.id",
             [order.id for order in changed],
             [state.status.value for state in states],
             [state.status_at for state in states],
@@ -274,29 +286,41 @@ class _Admission:
             [order.label.word for order in changed],
             [order.jurisdiction for order in changed],
             [order.contract_id for order in changed],
-            [" ".join(sorted(order.categories)) for order in changed],
+            ["\x1f".join(sorted(order.categories)) for order in changed],
             [orjson.dumps(order.lines).decode() for order in changed],
             [orjson.dumps(order.refs).decode() for order in changed],
             [order.version for order in changed],
+            ["\x1f".join(sorted(order.ldc)) for order in changed],
         )
 
 
-def _label(order: _Order, event: OrderEvent, parts: dict[str, asyncpg.Record]) -> None:
-    """Raise the order's label by what the event says and what its parts are; nothing here lowers it."""
+def _mark(order: _Order, event: OrderEvent, marking: _Marking) -> None:
+    """Raise the order's label and tags by what the event, its contract and its parts say; nothing lowers them."""
     order.contract_id = event.contract_id or order.contract_id
     order.refs |= event.refs
     if event.lines:
         order.lines = [[line.sku, line.quantity] for line in event.lines]
-    ordered = [parts[line.sku] for line in event.lines]
-    # The first word decides where the label starts; without one an order is company business.
-    told = [Label.read(event.label)] if event.label else [Label.INTERNAL]
-    before = [order.label] if order.version > 1 else []
-    by_contract = [Label.FCI] if order.contract_id else []
-    order.label = join([*before, *told, *by_contract, *(Label.read(part["label"]) for part in ordered)])
-    for part in ordered:
+    labels = [order.label] if order.version > 1 else []
+    if event.label:
+        labels.append(Label.read(event.label))
+    if order.contract_id:
+        labels.append(Label.FCI)
+    if contract := marking.contracts.get(event.contract_id):
+        labels.append(Label.read(contract["label"]))
+        order.categories |= set(contract["categories"])
+        order.ldc |= set(contract["ldc"])
+    for part in (marking.parts[line.sku] for line in event.lines):
+        labels.append(Label.read(part["label"]))
         order.categories |= set(part["categories"])
-        if part["jurisdiction"] not in {"NONE", ""}:
-            order.jurisdiction = part["jurisdiction"]
+        order.jurisdiction = _stricter(order.jurisdiction, part["jurisdiction"])
+    # Without a word from anybody an order is company business.
+    said = bool(event.label) or order.version > 1
+    order.label = join(labels if said else [Label.INTERNAL, *labels])
+
+
+def _stricter(known: str, told: str) -> str:
+    """Return the jurisdiction that binds more: one controlled part makes the whole order controlled."""
+    return told if not Tags(jurisdiction=known).export and told not in {"", "NONE"} else known
 
 
 def _read(row: asyncpg.Record) -> _Order:

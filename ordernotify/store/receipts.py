@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -76,17 +77,17 @@ async def _held(connection: Connection, platform: str, receipts: Sequence[Receip
     """Return the deliveries that receipts speak of, locked, by our reference and by theirs."""
     rows = await connection.fetch(
         "SELECT id, reference, provider_ref, status, version, channel, address FROM delivery"
-        " WHERE reference = ANY($1) OR (platform = $2 AND provider_ref = ANY($3)) ORDER BY id FOR UPDATE",
+        " WHERE platform = $2 AND (reference = ANY($1) OR provider_ref = ANY($3)) ORDER BY id FOR UPDATE",
         [receipt.reference for receipt in receipts if receipt.reference],
         platform,
         [receipt.provider_ref for receipt in receipts if receipt.provider_ref],
     )
-    found: dict[str, asyncpg.Record] = {}
-    for row in rows:
-        found[row["reference"]] = row
-        if row["provider_ref"]:
-            found[row["provider_ref"]] = row
-    return found
+    found = {row["reference"]: row for row in rows}
+    # Where one call carried many messages they share the platform's id: alone it names none of them.
+    shared = Counter(row["provider_ref"] for row in rows)
+    return found | {
+        row["provider_ref"]: row for row in rows if row["provider_ref"] and shared[row["provider_ref"]] == 1
+    }
 
 
 def _apply(

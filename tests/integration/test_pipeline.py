@@ -332,6 +332,27 @@ async def test_a_status_word_that_nobody_knows_opens_an_incident_and_tells_nothi
     assert await line.pool.fetchval("SELECT status FROM orders") == "received"
 
 
+async def test_what_a_contract_says_of_marking_counts(line):
+    body = ContractBody(id="K-1", label="cui", categories=["PROCURE"], ldc=["NOFORN"])
+    await directory.put_contract(line.pool, line.house.scribe, body, actor=PERSON, at=now())
+    await line.onboard(SMS, EMAIL, contracts=["K-1"])
+    event_id = await line.tell("shipped", contract_id="K-1")
+    order = await line.pool.fetchrow("SELECT label, categories, ldc FROM orders")
+    assert tuple(order) == ("cui", ["PROCURE"], ["NOFORN"])
+    assert await line.statuses(event_id) == []
+    rules = await line.pool.fetch("SELECT rules FROM suppression")
+    assert [row["rules"][0] for row in rules] == ["R5", "R5"]  # nobody knows whether Ann is a US person
+
+
+@pytest.mark.parametrize("skus", [("ITAR-1", "EAR-1"), ("EAR-1", "ITAR-1")])
+async def test_one_controlled_part_makes_the_whole_order_controlled(line, skus):
+    bodies = [PartBody(sku="ITAR-1", jurisdiction="ITAR:XI"), PartBody(sku="EAR-1", jurisdiction="EAR99")]
+    await directory.put_parts(line.pool, line.house.scribe, bodies, actor=PERSON, at=now())
+    await line.onboard(SMS)
+    await line.tell("received", lines=tuple(Line(sku, 1) for sku in skus))
+    assert await line.pool.fetchval("SELECT jurisdiction FROM orders") == "ITAR:XI"
+
+
 async def test_an_event_with_an_unknown_part_waits_until_the_part_is_known(line):
     await line.onboard(SMS)
     event_id = await line.tell("received", lines=(Line("RAD-7", 2),))
@@ -735,6 +756,24 @@ async def test_receipts_are_applied_once_in_any_order_and_never_backwards(line):
     assert await receipts.apply(line.pool, line.house.scribe, platform="twilio", receipts=both, at=now()) == 1
     assert await line.statuses(event_id) == ["read"]
     await line.ledger()
+
+
+async def test_an_id_that_many_messages_share_names_none_of_them(line):
+    await line.onboard(EMAIL)
+    first, second = await line.tell(order="SO-1"), await line.tell(order="SO-2")
+    await line.pool.execute("UPDATE delivery SET provider_ref = 'one-call'")
+
+    async def heard(key, **named):
+        receipt = Receipt(dedupe_key=key, status=DeliveryStatus.BOUNCED, provider_ref="one-call", **named)
+        return await receipts.apply(line.pool, line.house.scribe, platform="sendgrid", receipts=[receipt], at=now())
+
+    assert await heard("a") == 0
+    reference = (await line.deliveries(first))["sendgrid"]["reference"]
+    assert await heard("b", reference=reference) == 1
+    assert await line.statuses(first) == ["bounced"]
+    assert await line.statuses(second) == ["sent"]
+    stolen = Receipt(dedupe_key="c", status=DeliveryStatus.DELIVERED, reference=reference)
+    assert await receipts.apply(line.pool, line.house.scribe, platform="slack", receipts=[stolen], at=now()) == 0
 
 
 async def test_a_receipt_that_overtakes_the_answer_is_kept(line):
