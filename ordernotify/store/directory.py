@@ -10,6 +10,7 @@ from ordernotify.core.audit import Actor, AuditType
 from ordernotify.core.onboarding import ClientBody, ContractBody, PartBody
 from ordernotify.store.audit import Scribe, emit
 from ordernotify.store.database import Connection, Pool
+from ordernotify.store.incidents import IncidentKind, close_incidents
 from ordernotify.store.quarantine import release_answered
 
 
@@ -160,6 +161,7 @@ async def put_channel(
             evidence,
             expires_at,
         )
+        await close_incidents(connection, scribe, [IncidentKind.PLATFORM_STOPPED], [platform], at=at)
         await _changed(connection, scribe, "channel", [platform], actor=actor, at=at)
 
 

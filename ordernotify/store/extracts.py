@@ -15,7 +15,7 @@ from ordernotify.core.events import OrderEvent, OrderState, OrderStatus
 from ordernotify.core.extracts import SOURCE, Examined, Fault, Held, Known
 from ordernotify.store.audit import Scribe, emit
 from ordernotify.store.database import Connection, Pool
-from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
+from ordernotify.store.incidents import Incident, IncidentKind, close_incidents, open_incidents
 
 
 class ExtractState(StrEnum):
@@ -249,12 +249,8 @@ async def finish(
         "held": len(examined.held),
     }
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            "UPDATE incident SET closed_at = $3 WHERE subject = $1 AND kind = ANY($2) AND closed_at IS NULL",
-            subject,
-            [kind.value for kind, code in causes.items() if not code],
-            at,
-        )
+        gone = [kind for kind, code in causes.items() if not code]
+        await close_incidents(connection, scribe, gone, [subject], at=at)
         await open_incidents(
             connection, scribe, [Incident(kind, subject, code=code) for kind, code in causes.items() if code], at=at
         )

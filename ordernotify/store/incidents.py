@@ -43,6 +43,32 @@ class Incident:
     delivery_id: UUID | None = None
 
 
+async def close_incidents(
+    connection: Connection, scribe: Scribe, kinds: Sequence[IncidentKind], subjects: Sequence[str], *, at: datetime
+) -> None:
+    """Close the open incidents of these kinds about these subjects, in the transaction that ended their cause."""
+    rows = await connection.fetch(
+        "UPDATE incident SET closed_at = $3 WHERE kind = ANY($1) AND subject = ANY($2) AND closed_at IS NULL"
+        " RETURNING id, kind, times",
+        [kind.value for kind in kinds],
+        subjects,
+        at,
+    )
+    await emit(
+        connection,
+        [
+            scribe.record(
+                AuditType.INCIDENT_CLOSED,
+                object_=("incident", str(row["id"])),
+                stream=(str(row["id"]), row["times"] + 1),
+                at=at,
+                outcome={"status": "success", "kind": row["kind"]},
+            )
+            for row in rows
+        ],
+    )
+
+
 async def open_incidents(
     connection: Connection, scribe: Scribe, incidents: Sequence[Incident], *, at: datetime
 ) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from ordernotify.core.audit import AuditType
 from ordernotify.store.audit import Scribe, emit
 from ordernotify.store.database import INBOX, Connection, Pool
-from ordernotify.store.incidents import IncidentKind
+from ordernotify.store.incidents import IncidentKind, close_incidents
 
 # By the reason why an event is held: when the reason is gone.
 _ANSWERED = {
@@ -45,12 +45,7 @@ async def release(
     )
     if not freed:
         return 0
-    await connection.execute(
-        "UPDATE incident SET closed_at = $2 WHERE kind = $3 AND subject = ANY($1) AND closed_at IS NULL",
-        [str(row["id"]) for row in freed],
-        at,
-        IncidentKind.QUARANTINED.value,
-    )
+    await close_incidents(connection, scribe, [IncidentKind.QUARANTINED], [str(row["id"]) for row in freed], at=at)
     await emit(
         connection,
         [
