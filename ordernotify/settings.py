@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -65,7 +66,7 @@ class Settings(BaseSettings):
         description="Seconds to wait for a platform's answer. Long, because giving up leaves a delivery unknown.",
     )
     http_connections: int = Field(default=64, description="Connections to one platform at the same time.")
-    ambiguous: str = Field(
+    ambiguous: Literal["at_most_once", "at_least_once"] = Field(
         default="at_most_once",
         description="What to do when nobody can say whether a message left: at_most_once or at_least_once.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -150,15 +150,6 @@ def _unanswered_error(error: httpx.RequestError) -> UnansweredError:
     left = not isinstance(cause, _NEVER_LEFT) and not isinstance(error, httpx.PoolTimeout)
     kind = type(cause or error).__name__
     return UnansweredError(NoAnswer.NO_ANSWER if left else NoAnswer.NOT_SENT, kind)
-
-
-def redacted(call: Call) -> Mapping[str, str]:
-    """Return what may be shown of a call: method and URL with its secrets and query removed."""
-    url = call.url.split("?", 1)[0]
-    for secret in call.secrets:
-        if secret:
-            url = url.replace(secret, "***")
-    return {"method": call.method, "url": url}
 
 
 def _unanswered(why: NoAnswer, kind: str) -> Deferred:

@@ -14,7 +14,12 @@ from ordernotify.house import Addresses
 from ordernotify.store.setup import plain
 
 _WAIT_S = 40.0
-_OPEN = "('planned', 'authorized', 'sending', 'deferred')"
+# Accepted, and not ended as delivered, refused, held or suppressed with a reason: what an event must never stay.
+_NOT_ENDED = (
+    "SELECT (SELECT count(*) FROM event WHERE state IN ('waiting', 'claimed', 'admitted', 'planned'))"
+    " + (SELECT count(*) FROM delivery WHERE status IN ('planned', 'authorized', 'sending', 'deferred')"
+    " OR (status = 'unknown' AND next_attempt_at < 'infinity'))"
+)
 
 
 @dataclass(slots=True)
@@ -50,7 +55,7 @@ async def collect(url: str, addresses: Addresses, driven: Driven) -> dict[str, A
         ]
         triggers = await connection.fetch("SELECT trigger, count(*) FROM event GROUP BY 1")
         held = await connection.fetch(
-            "SELECT reason, count(*) FROM event WHERE state = 'quarantined' GROUP BY 1 ORDER BY 1"
+            "SELECT source, reason, count(*) FROM event WHERE state = 'quarantined' GROUP BY 1, 2 ORDER BY 1, 2"
         )
         return {
             "events": {
@@ -59,7 +64,8 @@ async def collect(url: str, addresses: Addresses, driven: Driven) -> dict[str, A
                 "rejected": driven.rejected,
                 "quarantined": sum(row["count"] for row in held),
             },
-            "quarantine": {row["reason"]: row["count"] for row in held},
+            "quarantine": [dict(row) for row in held],
+            "lost": await connection.fetchval(_NOT_ENDED),
             "triggers": {row["trigger"]: row["count"] for row in triggers},
             "deliveries": deliveries,
             "not_sent": [
@@ -88,11 +94,7 @@ async def collect(url: str, addresses: Addresses, driven: Driven) -> dict[str, A
 async def _settled(connection: asyncpg.Connection) -> None:
     deadline = asyncio.get_running_loop().time() + _WAIT_S
     while asyncio.get_running_loop().time() < deadline:
-        open_rows = await connection.fetchval(
-            "SELECT (SELECT count(*) FROM event WHERE state IN ('waiting', 'claimed', 'admitted', 'planned'))"  # noqa: S608 - a literal of ours
-            f" + (SELECT count(*) FROM delivery WHERE status IN {_OPEN}"
-            " OR (status = 'unknown' AND next_attempt_at < 'infinity'))"
-        )
+        open_rows = await connection.fetchval(_NOT_ENDED)
         # Receipts of the last messages are still on their way when the last outcome is written.
         await asyncio.sleep(0.7)
         if not open_rows:

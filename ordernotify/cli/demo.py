@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from ordernotify.cli._console import err, fail, out, print_json, progress
 from ordernotify.cli._demo_input import API_KEY, HOUSE_SETTINGS, Cast, drive
 from ordernotify.cli._demo_result import collect
 from ordernotify.cli.ledger import public_key
+from ordernotify.core.policy import explain
 from ordernotify.house import House, HouseError
 from ordernotify.settings import settings
 from ordernotify.store.verifying import verify_ledger
@@ -62,8 +63,8 @@ def demo(
         house.stop()
         if not keep:
             house.forget()
-    lost = result["deliveries"].get("lost", 0)
-    raise typer.Exit(0 if result["ledger"]["verified"] and not lost else 1)
+    whole = result["ledger"]["verified"] and not result["lost"] and not result["duplicates_at_vendors"]
+    raise typer.Exit(0 if whole else 1)
 
 
 def _run(house: House, say: Any, *, quiet: bool) -> dict[str, Any]:
@@ -90,6 +91,11 @@ def _print(result: dict[str, Any]) -> None:
         "What did not go out, and why",
         ("platform", "outcome", "reason", "deliveries"),
         [(row["platform"], row["status"], row["code"], row["count"]) for row in result["not_sent"]],
+    )
+    _table(
+        "What waits for a person",
+        ("source", "reason", "events"),
+        [(row["source"], row["reason"], row["count"]) for row in result["quarantine"]],
     )
     _table(
         "What was held back, and why",
@@ -119,6 +125,7 @@ def _print(result: dict[str, Any]) -> None:
         ],
         lines=True,
     )
+    _explain(rule for row in result["government_example"] for rule in row["rules"])
     events, latency, ledger = result["events"], result["latency_ms"], result["ledger"]
     out.print(
         f"events: {events['accepted']} accepted, {events['duplicate']} redeliveries suppressed,"
@@ -129,6 +136,11 @@ def _print(result: dict[str, Any]) -> None:
     out.print(f"ledger: {ledger['records']} records under {ledger['checkpoints']} signatures, {state}")
     for name, url in result["urls"].items():
         out.print(f"{name:8} {url}")
+
+
+def _explain(rules: Iterable[str]) -> None:
+    for rule in sorted(set(rules)):
+        out.print(f"[dim]{rule}: {explain(rule)}[/dim]", highlight=False)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, lines: bool = False) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from ordernotify.cli._console import fail, out, print_json
 from ordernotify.core.channels import Channel
 from ordernotify.core.events import OrderStatus
+from ordernotify.core.policy import explain
 from ordernotify.core.segments import count as count_segments
 from ordernotify.platforms import PLATFORMS
 from ordernotify.platforms._base import Platform
@@ -179,6 +180,9 @@ def orders(
         for row in _lines(order):
             table.add_row(*row)
         out.print(table)
+        decided = {rule for row in (*order["deliveries"], *order["suppressions"]) for rule in row["rules"]}
+        for rule in sorted(decided):
+            out.print(f"[dim]{rule}: {explain(rule)}[/dim]", highlight=False)
 
 
 def _lines(order: dict[str, Any]) -> Iterator[tuple[str, ...]]:
