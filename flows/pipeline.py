@@ -7,7 +7,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_table_artifact
 
-from tasks.stages import deliver, plan, record, render, route, seal, validate
+from tasks.stages import deliver, plan, record, render, seal, validate
 
 
 async def notify(batch_id: UUID) -> dict[str, int]:
@@ -16,8 +16,7 @@ async def notify(batch_id: UUID) -> dict[str, int]:
     await plan(batch_id)
     await render(batch_id)
     # Sign before send: a message leaves only when the record that authorizes it is signed.
-    await seal(batch_id)
-    platforms = await route(batch_id)
+    platforms = await seal(batch_id)
     ended = await asyncio.gather(
         *(
             deliver.with_options(name=f"deliver {platform}")(batch_id, platform, return_state=True)

@@ -110,18 +110,20 @@ async def render(batch_id: UUID) -> int:
     retry_condition_fn=lambda _task, _run, state: "LedgerStopped" not in (state.message or ""),
 )
 @surprises_made_safe
-async def seal(batch_id: UUID) -> int:  # noqa: ARG001 - shown in the UI beside the run it belongs to
-    """Sign everything recorded so far; returns the ledger's size. Raises when the ledger must not go on."""
+async def seal(batch_id: UUID) -> list[str]:
+    """Sign everything recorded so far; returns the platforms that may be sent something now.
+
+    Raises when the ledger must not go on: then nothing leaves.
+    """
     house = await runtime.current()
     try:
-        return (await house.sealer.seal()).size
+        await house.sealer.seal()
     except LedgerStoppedError as error:
         await sending.note_ledger_stopped(house.pool, house.scribe, at=now())
         raise LedgerStoppedError(str(error)) from None
+    return await route(batch_id)
 
 
-@task(name="route", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=_SHORT)
-@surprises_made_safe
 async def route(batch_id: UUID) -> list[str]:
     """Return the platforms with something left to send, after settling what a dead worker left behind."""
     house = await runtime.current()

@@ -151,16 +151,21 @@ async def waiting(pool: Pool) -> int:
     return count
 
 
-async def claim(pool: Pool, *, owner: str, limit: int, at: datetime) -> tuple[UUID, int] | None:
-    """Put up to ``limit`` waiting events into a new batch of ``owner``; None when nothing waits."""
-    batch_id = new_id()
+async def claim(
+    pool: Pool, *, owner: str, limit: int, at: datetime, batch_id: UUID | None = None, flow_run_id: str = ""
+) -> tuple[UUID, int] | None:
+    """Put up to ``limit`` waiting events into a new batch of ``owner``; None when nothing waits.
+
+    ``batch_id`` is an id drawn before, ``flow_run_id`` the run that will work on it, where they are known.
+    """
+    batch_id = batch_id or new_id()
     size = await pool.fetchval(
         "WITH picked AS (SELECT id FROM event WHERE state = 'waiting' ORDER BY id LIMIT $1"
         " FOR UPDATE SKIP LOCKED),"
         " moved AS (UPDATE event SET state = 'claimed', batch_id = $2 FROM picked"
         " WHERE event.id = picked.id RETURNING event.id)"
-        " INSERT INTO batch (id, kind, event_ids, created_at, owner, lease_until)"
-        " SELECT $2, $3, array_agg(id ORDER BY id), $4, $5, $6 FROM moved HAVING count(*) > 0"
+        " INSERT INTO batch (id, kind, event_ids, created_at, owner, lease_until, flow_run_id)"
+        " SELECT $2, $3, array_agg(id ORDER BY id), $4, $5, $6, $7 FROM moved HAVING count(*) > 0"
         " RETURNING cardinality(event_ids)",
         limit,
         batch_id,
@@ -168,6 +173,7 @@ async def claim(pool: Pool, *, owner: str, limit: int, at: datetime) -> tuple[UU
         at,
         owner,
         at + LEASE,
+        flow_run_id,
     )
     return None if size is None else (batch_id, size)
 

@@ -8,6 +8,7 @@ the groups. The inbox, not Prefect, guarantees that nothing is lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from ordernotify.store.database import DATABASE_AWAY, INBOX, listening
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 from ordernotify.store.place import read_urls
 from ordernotify.worker.runs import Runs
+from ordernotify.worker.standing_by import StandingBy
 
 DEPLOYMENT = "order-event/order-event"
 
@@ -37,6 +39,7 @@ _POLL_S = 1.0
 _RENEW_S = 4.0
 _SWEEP_S = 5.0
 _WAIT_AFTER_ERROR_S = 1.0
+_DISMISS_S = 2.0
 
 _AWAY = (*DATABASE_AWAY, httpx.HTTPError, PrefectHTTPStatusError)
 
@@ -49,6 +52,7 @@ class Dispatcher:
     def __init__(self, house: Runtime, runs: Runs) -> None:
         self._house = house
         self._runs = runs
+        self._next = StandingBy(runs, DEPLOYMENT)
         self._wake = asyncio.Event()
         self._in_flight: dict[UUID, asyncio.Task[None]] = {}
         self._ended = asyncio.Event()
@@ -74,6 +78,8 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
         await inbox.hand_back(self._house.pool, owner=self._house.owner, at=now())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._next.dismiss(), _DISMISS_S)
 
     async def _forever(self, stop: asyncio.Event, work: Callable[[], Awaitable[None]], pause_s: float) -> None:
         """Repeat ``work``; an outage of the database or of Prefect is waited out, never the end."""
@@ -98,10 +104,18 @@ class Dispatcher:
         self._wake.clear()
         while True:
             await self._room()
-            claimed = await inbox.claim(self._house.pool, owner=self._house.owner, limit=_GROUP, at=now())
+            claimed = await inbox.claim(
+                self._house.pool,
+                owner=self._house.owner,
+                limit=_GROUP,
+                at=now(),
+                batch_id=self._next.batch_id,
+                flow_run_id=self._next.run_id,
+            )
             if claimed is None:
                 break
             await self._start(claimed[0])
+        self._next.prepare()
         try:
             await asyncio.wait_for(self._wake.wait(), _POLL_S)
         except TimeoutError:
@@ -145,7 +159,13 @@ class Dispatcher:
             await self._rest(batch_id, state.type.value.lower())
 
     async def _created(self, batch_id: UUID) -> FlowRun:
-        flow_run = await self._runs.start(DEPLOYMENT, {"batch_id": str(batch_id)}, name=f"order-event {batch_id}")
+        if batch_id == self._next.batch_id:
+            known = self._next.run_id
+            flow_run = await self._next.take()
+            if known:
+                return flow_run
+        else:
+            flow_run = await self._runs.start(DEPLOYMENT, {"batch_id": str(batch_id)}, name=f"order-event {batch_id}")
         await inbox.note_run(self._house.pool, batch_id, flow_run_id=str(flow_run.id))
         return flow_run
 
@@ -185,6 +205,7 @@ class Dispatcher:
         await inbox.renew(self._house.pool, self._held(), owner=self._house.owner, at=now())
 
     async def _sweep(self) -> None:
+        await self._next.renew()
         await quarantine.sweep(self._house.pool, self._house.scribe, at=now())
 
     def _held(self) -> list[UUID]:

@@ -6,12 +6,20 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
@@ -33,6 +41,8 @@ LONGEST_WORD: Final = 40
 LABELS_IN_NAME: Final = 6
 MESSAGE_CODE: Final = re.compile(r"[a-z]+([._-][a-z]+){0,7}")
 NUMBERS: Final = range(-(2**31), 2**31)
+# The name of the state of a run that was created before there is work for it.
+STANDING_BY: Final = "StandingBy"
 
 
 def checked_parameters(parameters: Mapping[str, str | int | list[str]]) -> dict[str, str | int | list[str]]:
@@ -91,9 +101,11 @@ class Runs:
         *,
         name: str | None = None,
         tags: Iterable[str] = (),
+        standing_by: bool = False,
     ) -> FlowRun:
         """Create a run of ``flow/deployment`` for this process to `execute`; no other worker is given it.
 
+        One that is ``standing_by`` has no work yet, and says so in its state.
         Raises ValueError for parameters, name or tags that are more than ids, words and numbers, and
         prefect's ObjectNotFound for a deployment that is not registered.
         """
@@ -103,14 +115,32 @@ class Runs:
             words = checked_labels(name.split(" "), what="a run's name")
             if len(words) > LABELS_IN_NAME:
                 raise ValueError(f"a run's name must have at most {LABELS_IN_NAME} words")
+        # Pending, not Scheduled: a scheduled run would be handed to the next worker that asks.
+        state: State[Any] = Pending(name=STANDING_BY) if standing_by else Pending()
         try:
-            return await self._create(await self._deployment(deployment), checked, name, labels)
+            return await self._create(await self._deployment(deployment), checked, name, labels, state)
         except PrefectHTTPStatusError as error:
             if error.response.status_code != HTTPStatus.NOT_FOUND:
                 raise
         # Somebody deleted the deployment and registered it anew since we looked it up.
         del self._by_name[deployment]
-        return await self._create(await self._deployment(deployment), checked, name, labels)
+        return await self._create(await self._deployment(deployment), checked, name, labels, state)
+
+    async def remove(self, flow_run_id: UUID) -> None:
+        """Remove a run that was created and never executed; one that is gone already is no trouble."""
+        with suppress(ObjectNotFound):
+            await self._client.delete_flow_run(flow_run_id)
+
+    async def remove_standing(self, *, before: datetime) -> None:
+        """Remove the runs that dead workers left standing by since ``before``."""
+        left = await self._client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[STANDING_BY])),
+                expected_start_time=FlowRunFilterExpectedStartTime(before_=before),
+            )
+        )
+        for flow_run in left:
+            await self.remove(flow_run.id)
 
     async def execute(self, flow_run: FlowRun, on_started: asyncio.Event) -> State[Any]:
         """Execute a run that `start` created, and return the state in which it ended.
@@ -155,10 +185,10 @@ class Runs:
         parameters: dict[str, str | int | list[str]],
         name: str | None,
         tags: list[str],
+        state: State[Any],
     ) -> FlowRun:
-        # Pending, not Scheduled: a scheduled run would be handed to the next worker that asks.
         return await self._client.create_flow_run_from_deployment(
-            deployment.id, parameters=parameters, state=Pending(), name=name, tags=tags
+            deployment.id, parameters=parameters, state=state, name=name, tags=tags
         )
 
     async def _deployment(self, name: str) -> DeploymentResponse:

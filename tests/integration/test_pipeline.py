@@ -131,7 +131,7 @@ class Bench:
 
     async def send(self, batch_id):
         """Deliver what is due and close the batch; what Prefect would retry in this run is left."""
-        for platform in await stages.route.fn(batch_id):
+        for platform in await stages.route(batch_id):
             try:
                 await stages.deliver.fn(batch_id, platform)
             except UnfinishedError:
@@ -594,7 +594,7 @@ async def test_refused_credentials_stop_the_platform_burn_no_message_and_all_are
     # A stopped platform is left alone: by retries of the run, by reruns, and by what is due.
     await stages.deliver.fn(batch, "twilio")
     assert await line.later() is None
-    assert await stages.route.fn(batch) == []
+    assert await stages.route(batch) == []
     assert (await line.sandbox.get("/_control/counts")).json()["twilio"]["requests"] == tried
     await line.mend("twilio")
     await line.trust("twilio", 0)
