@@ -64,10 +64,10 @@ class Scribe:
 
 
 async def emit(connection: Connection, records: Sequence[Record]) -> None:
-    """Store ``records`` in the intake of the ledger; call it inside the transaction of the change."""
+    """Store ``records`` as one group in the intake of the ledger; call it inside the transaction of the change."""
     if records:
         await connection.execute(
-            "INSERT INTO audit.intake (event_id, body) SELECT * FROM unnest($1::uuid[], $2::bytea[])",
+            "INSERT INTO audit.intake (event_ids, bodies) VALUES ($1, $2)",
             [record.event_id for record in records],
             [record.body for record in records],
         )

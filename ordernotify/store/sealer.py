@@ -11,6 +11,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 
@@ -19,7 +20,7 @@ from ordernotify.core.checkpoint import LogSigner, sign_checkpoint
 from ordernotify.core.merkle import Frontier, chain_next, chain_start, leaf_hash
 from ordernotify.store.database import Connection, Pool
 
-# Larger groups hold the lock longer without sealing faster.
+# Records sealed in one transaction, in whole groups: more would hold the lock longer without sealing faster.
 GROUP = 2_000
 _LOCK = 0x6F6E_7365_616C  # "onseal": one sealer at a time, whichever machine it runs on
 
@@ -74,21 +75,24 @@ class Sealer:
             self._check_mark(size)
             # Delete-and-return, not "greater than the last seen": a number is drawn before its commit, so a
             # lower one may appear later and would be skipped for ever.
-            rows = await connection.fetch(
-                "DELETE FROM audit.intake WHERE id IN (SELECT id FROM audit.intake ORDER BY id LIMIT $1)"
-                " RETURNING id, event_id, body",
+            groups = await connection.fetch(
+                "DELETE FROM audit.intake WHERE id IN (SELECT id FROM (SELECT id,"
+                " sum(cardinality(event_ids)) OVER (ORDER BY id) - cardinality(event_ids) AS before"
+                " FROM (SELECT id, event_ids FROM audit.intake ORDER BY id LIMIT $1) first) counted"
+                " WHERE before < $1) RETURNING id, event_ids, bodies",
                 GROUP,
             )
-            if not rows:
+            if not groups:
                 return Sealed(0, size)
-            rows.sort(key=_by_id)
-            entries = []
-            for offset, row in enumerate(rows):
-                leaf = leaf_hash(row["body"])
-                chain = chain_next(chain, leaf)
-                frontier.append(leaf)
-                entries.append((size + offset, row["event_id"], row["body"], leaf, chain))
-            new_size = size + len(rows)
+            groups.sort(key=_by_id)
+            entries: list[tuple[int, UUID, bytes, bytes, bytes]] = []
+            for group in groups:
+                for event_id, body in zip(group["event_ids"], group["bodies"], strict=True):
+                    leaf = leaf_hash(body)
+                    chain = chain_next(chain, leaf)
+                    frontier.append(leaf)
+                    entries.append((size + len(entries), event_id, body, leaf, chain))
+            new_size = size + len(entries)
             root = frontier.root()
             note = sign_checkpoint(self._origin, new_size, root, self._signer)
             await connection.copy_records_to_table(
@@ -115,7 +119,7 @@ class Sealer:
                 raise LedgerStoppedError("another sealer moved the ledger's head; nothing was written")
         # After the commit: a mark ahead of the database would forbid signing for ever.
         self._write_mark(new_size)
-        return Sealed(len(rows), new_size)
+        return Sealed(len(entries), new_size)
 
     async def _head(self, connection: Connection) -> tuple[int, bytes, Frontier]:
         head = await connection.fetchrow("SELECT size, chain, frontier FROM audit.head")

@@ -198,7 +198,7 @@ class Event(SQLModel, table=True):
     content: dict[str, Any] = _json()
     state: str = Field(default="waiting", sa_column_kwargs={"server_default": "waiting"})
     reason: str = Field(default="", sa_column_kwargs={"server_default": ""})
-    batch_id: UUID | None = Field(default=None, index=True)
+    batch_id: UUID | None = None
     order_id: UUID | None = Field(default=None)
     status: str = Field(default="", sa_column_kwargs={"server_default": ""})
     version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
