@@ -300,6 +300,19 @@ async def test_an_event_planned_twice_is_told_once(line):
     assert [await line.taken(name) for name in ("twilio", "sendgrid")] == [1, 1]
 
 
+async def test_one_order_told_by_two_sources_is_one_order_and_its_news_is_told_once(line):
+    await line.onboard(SMS)
+    await line.tell("received", order="SO-7", source="shopify", order_ref="gid/7", order_no="SO-7")
+    again = await line.tell("received", order="SO-7", source="sap", order_ref="0000047110", order_no="SO-7", hours=1)
+    assert tuple(await line.event(again)) == ("noted", "same")
+    # Each source goes on under its own key, and needs neither the number nor the client any more.
+    await line.tell("shipped", source="sap", order_ref="0000047110", order_no="", client_ref="", hours=2)
+    late = await line.tell("processing", source="shopify", order_ref="gid/7", order_no="", client_ref="", hours=1)
+    assert tuple(await line.event(late)) == ("noted", "stale")
+    assert await line.pool.fetchval("SELECT count(*) FROM orders") == 1
+    assert await line.taken("twilio") == 2
+
+
 async def test_an_older_event_is_noted_and_never_told(line):
     await line.onboard(SMS)
     await line.tell("received")
