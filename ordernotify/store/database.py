@@ -32,7 +32,7 @@ DATABASE_AWAY = (
 
 async def connect(url: str, *, size: int = 8) -> Pool:
     """Open a pool of at most ``size`` connections; JSON columns read and write Python values."""
-    pool: Pool = await asyncpg.create_pool(plain(url), min_size=1, max_size=size, init=_prepare)
+    pool: Pool = await asyncpg.create_pool(plain(url), min_size=1, max_size=size, init=_prepare, reset=_leave)
     return pool
 
 
@@ -43,6 +43,13 @@ async def _prepare(connection: asyncpg.Connection) -> None:
         encoder=lambda value: orjson.dumps(value).decode(),
         decoder=orjson.loads,
     )
+
+
+async def _leave(_connection: asyncpg.Connection) -> None:
+    """Leave a connection as it is between two users.
+
+    Nothing of ours changes a session outside a transaction, and four statements a use would undo nothing.
+    """
 
 
 @asynccontextmanager
