@@ -297,6 +297,11 @@ class Prefect:
         answer = await self.client.post(f"/flow_runs/{run}/set_state", json={"state": state})
         assert answer.json()["status"] == "ACCEPT", answer.text
 
+    async def standing(self):
+        """Return the ids of the runs that stand by."""
+        named = {"flow_runs": {"state": {"name": {"any_": ["StandingBy"]}}}}
+        return [run["id"] for run in (await self.client.post("/flow_runs/filter", json=named)).json()]
+
     async def completed(self, run, *, runs=1):
         """Wait until a run is completed for the ``runs``-th time, and return it."""
 
