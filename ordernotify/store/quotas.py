@@ -45,7 +45,7 @@ async def grant(pool: Pool, carrier: str, quota: Sequence[Quota], *, at: datetim
             )
         # What is older than the longest period of any carrier (a day) is of no use any more.
         await connection.execute(
-            "DELETE FROM carrier_use WHERE carrier = $1 AND slot < $2 - make_interval(secs => 2 * seconds)", carrier, at
+            "DELETE FROM carrier_use WHERE carrier = $1 AND slot < $2::timestamptz - make_interval(secs => 2 * seconds)", carrier, at
         )
     return None
 
