@@ -43,9 +43,12 @@ async def grant(pool: Pool, carrier: str, quota: Sequence[Quota], *, at: datetim
                 one.seconds,
                 _slot_of(at, slot),
             )
-        # What is older than the longest period of any carrier (a day) is of no use any more.
+        # What is older than its period is of no use any more.
         await connection.execute(
-            "DELETE FROM carrier_use WHERE carrier = $1 AND slot < $2::timestamptz - make_interval(secs => 2 * seconds)", carrier, at
+            "DELETE FROM carrier_use WHERE carrier = $1"
+            " AND slot < $2::timestamptz - make_interval(secs => 2 * seconds)",
+            carrier,
+            at,
         )
     return None
 

@@ -15,6 +15,12 @@ from ordernotify.store.audit import Scribe
 from ordernotify.store.database import Connection, Pool
 from ordernotify.store.incidents import Incident, IncidentKind, close_incidents, open_incidents
 
+# Nobody is asked about a parcel of an order that has ended by another's word than its carrier's.
+_OPEN = (
+    "s.order_id IS NOT NULL AND (s.stage = 'done' OR EXISTS (SELECT 1 FROM orders o WHERE o.id = s.order_id"
+    " AND o.status NOT IN ('delivered', 'returned', 'cancelled')))"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
@@ -112,7 +118,8 @@ async def drop_unplaced(connection: Connection, shipment_ids: Sequence[UUID]) ->
 async def carriers_due(pool: Pool, *, at: datetime) -> set[str]:
     """Return whose shipments are to be asked about now, '' among them for shipments of no carrier we know."""
     rows = await pool.fetch(
-        "SELECT DISTINCT carrier FROM shipment WHERE next_question_at <= $1 AND order_id IS NOT NULL", at
+        f"SELECT DISTINCT carrier FROM shipment s WHERE next_question_at <= $1 AND {_OPEN}",  # noqa: S608 - ours
+        at,
     )
     return {row["carrier"] for row in rows}
 
@@ -120,8 +127,8 @@ async def carriers_due(pool: Pool, *, at: datetime) -> set[str]:
 async def claim(pool: Pool, share: Share, *, limit: int, lease: timedelta, at: datetime) -> list[Due]:
     """Take up to ``limit`` shipments that are due and in nobody's hands, the longest waiting first."""
     rows = await pool.fetch(
-        "UPDATE shipment SET lease_until = $5 FROM (SELECT id FROM shipment WHERE next_question_at <= $4"
-        "  AND order_id IS NOT NULL AND (carrier = $1 OR ($2 AND carrier <> ALL($3)))"
+        "UPDATE shipment SET lease_until = $5 FROM (SELECT id FROM shipment s WHERE next_question_at <= $4"  # noqa: S608 - ours
+        f"  AND {_OPEN} AND (carrier = $1 OR ($2 AND carrier <> ALL($3)))"
         "  AND (NOT $7 OR followed_by = $1) AND (lease_until IS NULL OR lease_until < $4)"
         "  ORDER BY next_question_at, id LIMIT $6 FOR UPDATE SKIP LOCKED) due"
         " WHERE shipment.id = due.id RETURNING shipment.id, shipment.tracking_no, shipment.tries",
@@ -192,7 +199,7 @@ async def note_answered(connection: Connection, scribe: Scribe, carrier: str, *,
 async def to_follow(pool: Pool, share: Share, *, limit: int, at: datetime) -> list[tuple[UUID, str]]:
     """Return shipments that a carrier was not asked to report, or whose promise to report ends; and their numbers."""
     rows = await pool.fetch(
-        "SELECT id, tracking_no FROM shipment WHERE order_id IS NOT NULL AND next_question_at IS NOT NULL"
+        f"SELECT id, tracking_no FROM shipment s WHERE {_OPEN} AND next_question_at IS NOT NULL"  # noqa: S608 - ours
         " AND stage <> $6 AND (carrier = $1 OR ($2 AND carrier <> ALL($3)))"
         " AND (followed_by <> $1 OR follow_again_at <= $4) ORDER BY since, id LIMIT $5",
         share.carrier,
@@ -222,7 +229,7 @@ async def note_followed(pool: Pool, carrier: str, again_at: Mapping[UUID, dateti
 async def still_open(pool: Pool, *, after: UUID | None, limit: int) -> list[UUID]:
     """Return the next shipments of orders that have neither ended nor been given up, in the order of their ids."""
     rows = await pool.fetch(
-        "SELECT id FROM shipment s WHERE order_id IS NOT NULL AND stage <> $1 AND ($2::uuid IS NULL OR id > $2)"
+        f"SELECT id FROM shipment s WHERE {_OPEN} AND stage <> $1 AND ($2::uuid IS NULL OR id > $2)"  # noqa: S608 - ours
         " AND (next_question_at IS NOT NULL OR NOT EXISTS"
         "  (SELECT 1 FROM tracking_event t WHERE t.shipment_id = s.id AND t.raw_code = $4))"
         " ORDER BY id LIMIT $3",
