@@ -177,7 +177,7 @@ class Asking:
             written = await hearing.write(connection, self._house.scribe, told, speech)
             await shipments.note_answered(connection, self._house.scribe, name, at=speech.at)
         self.tally["asked"] += len(told)
-        self.tally["unchanged"] += len(told) if not written.fresh else 0
+        self.tally["unchanged"] += len(told) - written.spoken_of
         self.tally["events"] += len(written.accepted)
         self.tally["held"] += len(written.held)
 

@@ -15,7 +15,7 @@ from ordernotify.core.events import Trigger
 from ordernotify.core.following import conclusions
 from ordernotify.core.tracking import TrackingEvent
 from ordernotify.runtime import Runtime
-from ordernotify.store import hearing, shipments
+from ordernotify.store import hearing, shipments, stories
 from ordernotify.store.hearing import Speech
 from tasks.errors import surprises_made_safe
 
@@ -24,6 +24,7 @@ _WAITS_S = [2.0, 10.0, 30.0]
 # Shipments in one transaction: few enough that carriers' answers are not kept waiting behind it.
 _CHUNK = 200
 _SOURCE = "house"
+_NOBODY = "unknown"  # the carrier of a parcel whose carrier we cannot tell
 
 
 @task(name="conclude shipments", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=_WAITS_S)
@@ -45,18 +46,20 @@ async def conclude_shipments() -> dict[str, int]:
 async def _conclude(house: Runtime, ids: list[UUID], *, at: datetime) -> Counter[str]:
     async with house.pool.acquire() as connection, connection.transaction():
         told: dict[UUID, list[TrackingEvent]] = {}
-        for shipment_id, shipment in (await hearing.read(connection, ids)).items():
+        for shipment_id, shipment in (await stories.read(connection, ids)).items():
             before = {event.key for event in shipment.events}
             concluded = conclusions(
                 shipment.events,
-                carrier=shipment.row["carrier"],
+                carrier=shipment.row["carrier"] or _NOBODY,
                 tracking_no=shipment.row["tracking_no"],
                 since=shipment.row["since"],
                 now=at,
                 promised=_day(shipment.row["promised_date"]),
                 zone=shipment.zone,
             )
-            new = [event for event in concluded if event.key not in before]
+            # Whom nobody asked, and who said nothing, is not silent.
+            spoke = bool(shipment.events or shipment.row["asked_at"])
+            new = [event for event in concluded if event.key not in before and (spoke or event.status is not None)]
             if new and shipment_id in ids:
                 told[shipment_id] = new
         if not told:

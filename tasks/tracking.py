@@ -16,7 +16,7 @@ from ordernotify.asking import Asking, asker_of
 from ordernotify.carriers import CARRIERS
 from ordernotify.clock import now
 from ordernotify.runtime import Runtime
-from ordernotify.store import hearing, shipments
+from ordernotify.store import hearing, shipments, stories
 from ordernotify.store.hearing import Speech
 from tasks.errors import surprises_made_safe
 
@@ -90,7 +90,7 @@ async def _place(house: Runtime) -> None:
     while pairs := await shipments.unplaced_that_are_named(house.pool):
         for kept, shipment_id in pairs:
             async with house.pool.acquire() as connection, connection.transaction():
-                found = await hearing.read(connection, [kept, shipment_id])
+                found = await stories.read(connection, [kept, shipment_id])
                 if kept not in found:
                     continue
                 events = found[kept].events

@@ -7,20 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
-
-import asyncpg
 
 from ordernotify.core.audit import AuditType, Source
 from ordernotify.core.events import OrderEvent, OrderStatus, Trigger
 from ordernotify.core.following import next_question, stage
-from ordernotify.core.hearing import Heard, hear, spoken
+from ordernotify.core.hearing import hear, spoken
 from ordernotify.core.tracking import Care, Overall, TrackingEvent, latest, overall, to_order_event
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection
 from ordernotify.store.inbox import Arrival, take
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 from ordernotify.store.quarantine import hold
+from ordernotify.store.stories import Followed, keep, read
 
 # Why an event is held whose carrier says what a client should hear from a person, or not at all.
 PERSON_FIRST: Final = "person_first"
@@ -42,32 +40,17 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a speech: events for orders, those among them that a person must release, and known words."""
+    """What became of a speech.
+
+    ``accepted`` are events for orders and ``held`` those that a person must release; ``fresh`` and ``known`` count
+    what was told, ``spoken_of`` the shipments of which anything was fresh.
+    """
 
     accepted: tuple[UUID, ...] = ()
     held: tuple[UUID, ...] = ()
     fresh: int = 0
     known: int = 0
-
-
-@dataclass(slots=True)
-class _Shipment:
-    """A shipment under lock, with the order that it is of."""
-
-    row: asyncpg.Record
-    events: list[TrackingEvent]
-    status: OrderStatus | None
-    status_at: datetime | None
-    heard: Heard | None = None
-
-    @property
-    def order_id(self) -> UUID | None:
-        order_id: UUID | None = self.row["order_id"]
-        return order_id
-
-    @property
-    def zone(self) -> ZoneInfo:
-        return ZoneInfo(self.row["time_zone"] or "UTC")
+    spoken_of: int = 0
 
 
 async def write(
@@ -85,83 +68,20 @@ async def write(
             shipment.status = newest.status if newest else None
             shipment.status_at = newest.occurred_at if newest else None
     heard = {shipment.row["id"]: shipment for shipment in known.values() if shipment.heard is not None}
-    await _write_events(connection, heard.values())
+    await keep(connection, heard.values())
     await _write_shipments(connection, heard.values(), speech)
-    fresh = sum(len(_fresh(shipment)) for shipment in heard.values())
+    fresh = sum(len(shipment.fresh) for shipment in heard.values())
     if fresh:
-        await emit(connection, [_received(scribe, one, speech) for one in heard.values() if _fresh(one)])
+        await emit(connection, [_received(scribe, one, speech) for one in heard.values() if one.fresh])
     accepted, held = await _accept(connection, scribe, list(known.values()), speech)
     await open_incidents(
         connection, scribe, [incident for shipment in heard.values() for incident in _incidents(shipment)], at=speech.at
     )
-    return Written(accepted, held, fresh, sum(map(len, told.values())) - fresh)
+    spoken_of = sum(bool(shipment.fresh) for shipment in heard.values())
+    return Written(accepted, held, fresh, sum(map(len, told.values())) - fresh, spoken_of)
 
 
-async def read(connection: Connection, shipment_ids: Sequence[UUID]) -> dict[UUID, _Shipment]:
-    """Lock shipments, with all others of their orders, and return them with what is known of them."""
-    rows = await connection.fetch(
-        "SELECT s.*, o.order_no, o.status AS ordered, o.promised_date, c.time_zone FROM shipment s"
-        " LEFT JOIN orders o ON o.id = s.order_id LEFT JOIN client c ON c.id = o.client_id"
-        " WHERE s.id = ANY($1) OR s.order_id IN (SELECT order_id FROM shipment WHERE id = ANY($1))"
-        " ORDER BY s.id FOR UPDATE OF s",
-        shipment_ids,
-    )
-    found = {
-        row["id"]: _Shipment(row, [], OrderStatus(row["status"]) if row["status"] else None, row["status_at"])
-        for row in rows
-    }
-    for row in await connection.fetch(
-        "SELECT t.*, s.tracking_no FROM tracking_event t JOIN shipment s ON s.id = t.shipment_id"
-        " WHERE shipment_id = ANY($1)",
-        list(found),
-    ):
-        found[row["shipment_id"]].events.append(
-            TrackingEvent(
-                carrier=row["carrier"],
-                tracking_no=row["tracking_no"],
-                status=OrderStatus(row["status"]) if row["status"] else None,
-                raw_code=row["raw_code"],
-                occurred_at=row["occurred_at"],
-                detail=row["detail"],
-                estimated_delivery=row["estimated_delivery"],
-                care=Care(row["care"]),
-                event_id=row["event_id"],
-                title=row["title"],
-            )
-        )
-    return found
-
-
-def _fresh(shipment: _Shipment) -> Sequence[TrackingEvent]:
-    return shipment.heard.fresh if shipment.heard else ()
-
-
-async def _write_events(connection: Connection, shipments: Iterable[_Shipment]) -> None:
-    fresh = [(shipment.row["id"], event) for shipment in shipments for event in _fresh(shipment)]
-    if not fresh:
-        return
-    await connection.execute(
-        "INSERT INTO tracking_event (shipment_id, carrier, known_by, raw_code, status, occurred_at, detail,"
-        " estimated_delivery, care, event_id, title)"
-        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],"
-        " $7::text[], $8::date[], $9::text[], $10::text[], $11::text[])"
-        " ON CONFLICT (shipment_id, carrier, known_by, raw_code)"
-        " DO UPDATE SET estimated_delivery = excluded.estimated_delivery",
-        [shipment_id for shipment_id, _ in fresh],
-        [event.carrier for _, event in fresh],
-        [event.key[2] for _, event in fresh],
-        [event.raw_code for _, event in fresh],
-        [event.status.value if event.status else "" for _, event in fresh],
-        [event.occurred_at for _, event in fresh],
-        [event.detail for _, event in fresh],
-        [event.estimated_delivery for _, event in fresh],
-        [event.care.value for _, event in fresh],
-        [event.event_id for _, event in fresh],
-        [event.title for _, event in fresh],
-    )
-
-
-async def _write_shipments(connection: Connection, shipments: Iterable[_Shipment], speech: Speech) -> None:
+async def _write_shipments(connection: Connection, shipments: Iterable[Followed], speech: Speech) -> None:
     """Write where shipments are and when to ask again; an answer without anything new changes only the latter."""
     told = [(shipment, shipment.heard.events) for shipment in shipments if shipment.heard is not None]
     await connection.execute(
@@ -175,16 +95,16 @@ async def _write_shipments(connection: Connection, shipments: Iterable[_Shipment
         [shipment.status.value if shipment.status else "" for shipment, _ in told],
         [shipment.status_at for shipment, _ in told],
         [stage(events).value for _, events in told],
-        [int(bool(_fresh(shipment))) for shipment, _ in told],
+        [int(bool(shipment.fresh)) for shipment, _ in told],
         [_next(shipment, events, speech) for shipment, events in told],
         speech.answers,
         speech.at,
     )
 
 
-def _next(shipment: _Shipment, events: Sequence[TrackingEvent], speech: Speech) -> datetime | None:
+def _next(shipment: Followed, events: Sequence[TrackingEvent], speech: Speech) -> datetime | None:
     row = shipment.row
-    if not speech.answers and not (row["asked_at"] and _fresh(shipment)):
+    if not speech.answers and not (row["asked_at"] and shipment.fresh):
         kept: datetime | None = row["next_question_at"]
         return kept
     return next_question(
@@ -201,7 +121,7 @@ def _next(shipment: _Shipment, events: Sequence[TrackingEvent], speech: Speech) 
 
 
 async def _accept(
-    connection: Connection, scribe: Scribe, shipments: Sequence[_Shipment], speech: Speech
+    connection: Connection, scribe: Scribe, shipments: Sequence[Followed], speech: Speech
 ) -> tuple[tuple[UUID, ...], tuple[UUID, ...]]:
     usual: list[OrderEvent] = []
     reserved: list[OrderEvent] = []
@@ -244,7 +164,7 @@ async def _taken(
     return taken.accepted
 
 
-def _overall(shipment: _Shipment, shipments: Sequence[_Shipment]) -> tuple[Overall, datetime] | None:
+def _overall(shipment: Followed, shipments: Sequence[Followed]) -> tuple[Overall, datetime] | None:
     """Return the status of an order of several shipments and since when it holds; None for an order of one.
 
     A parcel that moves although its order was cancelled speaks for itself: it is refused, and a person sees it.
@@ -258,7 +178,7 @@ def _overall(shipment: _Shipment, shipments: Sequence[_Shipment]) -> tuple[Overa
 
 
 def _as_order_event(
-    event: TrackingEvent, shipment: _Shipment, order: tuple[Overall, datetime] | None = None
+    event: TrackingEvent, shipment: Followed, order: tuple[Overall, datetime] | None = None
 ) -> OrderEvent:
     told = to_order_event(
         event,
@@ -272,7 +192,7 @@ def _as_order_event(
     return replace(told, occurred_at=max(told.occurred_at, order[1])) if order else told
 
 
-def _incidents(shipment: _Shipment) -> list[Incident]:
+def _incidents(shipment: Followed) -> list[Incident]:
     events = shipment.heard.look if shipment.heard and shipment.order_id else ()
     return [
         Incident(
@@ -285,7 +205,7 @@ def _incidents(shipment: _Shipment) -> list[Incident]:
     ]
 
 
-def _received(scribe: Scribe, shipment: _Shipment, speech: Speech) -> Record:
+def _received(scribe: Scribe, shipment: Followed, speech: Speech) -> Record:
     return scribe.record(
         AuditType.INGEST_RECEIVED,
         object_=("shipment", str(shipment.row["id"])),
@@ -295,7 +215,7 @@ def _received(scribe: Scribe, shipment: _Shipment, speech: Speech) -> Record:
         outcome={
             "status": "success",
             "code": "carrier_spoke" if shipment.order_id else "order_unknown",
-            "events": len(_fresh(shipment)),
+            "events": len(shipment.fresh),
         },
         corr={"order_id": str(shipment.order_id)} if shipment.order_id else None,
     )

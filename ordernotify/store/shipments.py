@@ -85,14 +85,22 @@ async def keep_unplaced(connection: Connection, numbers: Sequence[str], *, carri
 
 
 async def of_numbers(connection: Connection, numbers: Sequence[str]) -> dict[str, list[UUID]]:
-    """Return the shipments of each number: those of orders, else the one that is kept until an order names it."""
+    """Return the shipments of each number: those of orders, else the one that is kept until an order names it.
+
+    The latter is locked. One that was given to its order meanwhile is left out: ask again.
+    """
     rows = await connection.fetch(
         "SELECT id, tracking_no, order_id FROM shipment WHERE tracking_no = ANY($1) ORDER BY id", numbers
     )
     placed = {row["tracking_no"] for row in rows if row["order_id"]}
+    kept = await connection.fetch(
+        "SELECT id FROM shipment WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+        [row["id"] for row in rows if row["tracking_no"] not in placed],
+    )
+    there = {row["id"] for row in kept}
     found: dict[str, list[UUID]] = {}
     for row in rows:
-        if row["order_id"] or row["tracking_no"] not in placed:
+        if row["order_id"] or row["id"] in there:
             found.setdefault(row["tracking_no"], []).append(row["id"])
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime
+from uuid import UUID
 
 import orjson
 from fastapi import Response
@@ -73,8 +74,10 @@ async def _write(doorway: Doorway, source: str, pushed: Pushed, speech: Speech) 
             await shipments.ask_now(connection, pushed.ask, at=speech.at)
         if not by_number:
             return Written()
-        await shipments.keep_unplaced(connection, sorted(by_number), carrier=source, at=speech.at)
-        found = await shipments.of_numbers(connection, list(by_number))
+        found: dict[str, list[UUID]] = {}
+        while missing := sorted(by_number.keys() - found.keys()):
+            await shipments.keep_unplaced(connection, missing, carrier=source, at=speech.at)
+            found |= await shipments.of_numbers(connection, missing)
         told = {shipment_id: by_number[number] for number, ids in found.items() for shipment_id in ids}
         written = await hearing.write(connection, doorway.scribe, told, speech)
         if not written.fresh:

@@ -143,7 +143,7 @@ NO_RECORD_OF_THEIR_OWN = {
     "shipments.postpone": "a schedule",
     "shipments.ask_now": "a schedule",
     "shipments.note_followed": "a schedule",
-    "hearing._write_events": "recorded by write in the same transaction",
+    "stories.keep": "recorded by hearing.write in the same transaction",
     "hearing._write_shipments": "recorded by write in the same transaction, or a schedule",
     "hearing._accept": "names for orders; the events are recorded by the inbox in the same transaction",
     "quotas.grant": "a count of calls",

@@ -504,6 +504,9 @@ async def test_a_day_that_passed_is_told_once_and_a_silence_is_for_a_person(dock
     assert await conclude_shipments.fn() == {"shipments": 1}
     assert await dock.incidents() == []
     await dock.pool.execute("UPDATE shipment SET since = since - interval '20 days'")
+    # Whom nobody asked is not silent.
+    assert await conclude_shipments.fn() == {"shipments": 1}
+    await dock.pool.execute("UPDATE shipment SET asked_at = now()")
     counts = await conclude_shipments.fn()
     await dock.pipeline()
     assert (counts["silent"], counts.get("events", 0)) == (1, 0)
