@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from ordernotify import runtime
 from ordernotify.clock import now
 from ordernotify.core.events import Trigger
-from ordernotify.core.following import conclusions
+from ordernotify.core.following import conclusions, is_ours
 from ordernotify.core.tracking import TrackingEvent
 from ordernotify.runtime import Runtime
 from ordernotify.store import hearing, shipments, stories
@@ -58,7 +58,7 @@ async def _conclude(house: Runtime, ids: list[UUID], *, at: datetime) -> Counter
                 zone=shipment.zone,
             )
             # Whom nobody asked, and who said nothing, is not silent.
-            spoke = bool(shipment.events or shipment.row["asked_at"])
+            spoke = shipment.row["asked_at"] or not all(is_ours(event) for event in shipment.events)
             new = [event for event in concluded if event.key not in before and (spoke or event.status is not None)]
             if new and shipment_id in ids:
                 told[shipment_id] = new

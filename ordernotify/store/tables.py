@@ -381,7 +381,7 @@ class Shipment(SQLModel, table=True):
     stage: str = Field(default="label", sa_column_kwargs={"server_default": "label"})
     status: str = Field(default="", sa_column_kwargs={"server_default": ""})
     status_at: datetime | None = _moment(default=None)
-    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class TrackingEvent(SQLModel, table=True):

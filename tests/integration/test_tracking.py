@@ -40,6 +40,8 @@ from ordernotify.sandbox.carriers import CARRIER_VENDORS
 from ordernotify.settings import Settings
 from ordernotify.store import directory, inbox, quotas, shipments
 from ordernotify.store.inbox import Arrival
+from ordernotify.store.sealer import load_signer
+from ordernotify.store.verifying import verify_ledger
 from ordernotify.web.app import create_app
 from tasks import batches, stages
 from tasks.concluding import conclude_shipments
@@ -197,6 +199,10 @@ async def dock(urls, tmp_path, monkeypatch):
         httpx.AsyncClient(base_url=sandbox_url, trust_env=False) as sandbox,
     ):
         yield Dock(house, door, sandbox)
+        await house.sealer.seal()
+        key = str(load_signer(tmp_path / "keys" / "ledger.key", settings.origin).verifier)
+        report = await asyncio.to_thread(verify_ledger, urls.reader, origin=settings.origin, vkeys=[key])
+        assert report.ok, report.failures
     runtime.use(None)
     await house.close()
     stop.set()

@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.Column("stage", sa.Text(), server_default="label", nullable=False),
         sa.Column("status", sa.Text(), server_default="", nullable=False),
         sa.Column("status_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("version", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("version", sa.Integer(), server_default="0", nullable=False),
         sa.ForeignKeyConstraint(["order_id"], ["orders.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("order_id", "tracking_no"),
