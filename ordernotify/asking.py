@@ -98,7 +98,13 @@ class Asking:
                 by_number.setdefault(due.tracking_no, []).append(due)
         numbers, size = list(by_number), self._carrier.batch
         batches = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-        await asyncio.gather(*(self._ask({number: by_number[number] for number in batch}) for batch in batches))
+        ended = await asyncio.gather(
+            *(self._ask({number: by_number[number] for number in batch}) for batch in batches), return_exceptions=True
+        )
+        for surprise in ended:
+            # Raised when all answers are written down: what the others asked is not asked again for it.
+            if surprise is not None:
+                raise surprise
 
     async def _ask(self, batch: Mapping[str, Sequence[Due]]) -> None:
         members = [due for dues in batch.values() for due in dues]

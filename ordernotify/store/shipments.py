@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from ordernotify.carriers import carrier_of
@@ -103,6 +104,16 @@ async def of_numbers(connection: Connection, numbers: Sequence[str]) -> dict[str
         if row["order_id"] or row["id"] in there:
             found.setdefault(row["tracking_no"], []).append(row["id"])
     return found
+
+
+async def of_order(pool: Pool, order_no: str) -> list[dict[str, Any]]:
+    """Return the shipments of the orders of that number, for people to read."""
+    rows = await pool.fetch(
+        "SELECT s.id, s.tracking_no, s.carrier, s.followed_by, s.stage, s.status, s.asked_at, s.next_question_at"
+        " FROM shipment s JOIN orders o ON o.id = s.order_id WHERE o.order_no = $1 ORDER BY s.id",
+        order_no,
+    )
+    return [dict(row) for row in rows]
 
 
 async def unplaced_that_are_named(pool: Pool) -> list[tuple[UUID, UUID]]:

@@ -22,6 +22,7 @@ from prefect.flows import Flow
 from prefect.tasks import Task
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from ordernotify.cli.carriers import carriers_page
 from ordernotify.cli.settings_page import settings_page
 from ordernotify.cli.show import capabilities, platforms_page
 from ordernotify.platforms import PLATFORMS
@@ -199,6 +200,7 @@ def test_the_generated_pages_are_up_to_date():
     page = platforms_page([row for row in rows if row["sends"]], [row for row in rows if not row["sends"]])
     assert (ROOT / "docs/reference/platforms.md").read_text() == page
     assert (ROOT / "docs/reference/settings.md").read_text() == settings_page()
+    assert (ROOT / "docs/reference/carriers.md").read_text() == carriers_page()
 
 
 def test_every_dependency_has_its_reason():

@@ -348,6 +348,39 @@ async def test_refused_credentials_are_an_incident_until_the_carrier_answers_aga
     assert await dock.incidents() == []
 
 
+async def test_a_token_that_was_revoked_before_its_time_is_fetched_anew_and_nobody_is_troubled(dock):
+    await dock.order("SO-1", NUMBERS["fedex"], carrier="FedEx")
+    await dock.poll()
+    await dock.later()
+    await dock.fault("fedex", "auth", times=1)
+    assert (await dock.poll())["asked"] == 1
+    assert await dock.incidents() == []
+
+
+async def test_a_carrier_whose_promise_to_report_ends_is_asked_for_it_anew(dock):
+    await dock.order("SO-1", NUMBERS["ups"])
+    assert (await dock.poll())["followed"] == 1
+    again_at = (await dock.shipment(NUMBERS["ups"]))["follow_again_at"]
+    assert timedelta(days=12) < again_at - now() <= timedelta(days=13)
+    await dock.later()
+    assert "followed" not in await dock.poll()
+    await dock.pool.execute("UPDATE shipment SET follow_again_at = now() - interval '1 second'")
+    await dock.later()
+    assert (await dock.poll())["followed"] == 1
+
+
+async def test_nobody_is_asked_about_a_parcel_whose_order_has_ended_by_its_source(dock):
+    await dock.order("SO-1", NUMBERS["ups"])
+    await dock.order("SO-1", "", status="delivered", hours=1)
+    assert await dock.poll() == {}
+    assert await dock.requests("ups") == 0
+    assert await conclude_shipments.fn() == {}
+    # What its carrier says by itself is heard all the same.
+    returned = story(Step.LABEL, Step.PICKED_UP, Step.RETURNED, ago=timedelta(minutes=30))
+    await dock.push("ups", *push_of("ups", NUMBERS["ups"], returned))
+    assert await dock.told() == ["returned returned"]
+
+
 async def test_a_number_that_a_carrier_refuses_is_an_incident_and_asked_about_a_day_later(dock):
     await dock.order("SO-1", NUMBERS["dhl"], carrier="DHL")
     await dock.fault("dhl", "permanent")

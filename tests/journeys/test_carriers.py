@@ -6,6 +6,7 @@ Clients are told by Slack alone, because the other journeys count what Twilio an
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -105,6 +106,8 @@ async def test_a_parcel_is_told_of_by_push_and_by_poll_each_step_once(house, tow
     told = [row["status"] for row in await tower.told("SO-T1")]
     assert told[-2:] == ["out_for_delivery", "delivered"]
     assert len(told) == len(set(told))
+    listed = await asyncio.to_thread(house.run, "shipments", "SO-T2", "--json")
+    assert [row["id"] for row in json.loads(listed.stdout)["shipments"]] == [str(asked)]
     # A person asks about one shipment now; a moment later the answer is Prefect's, and nobody is asked.
     before = await tower.requests("fedex")
     for _ in range(2):
