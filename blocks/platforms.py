@@ -1,4 +1,4 @@
-"""One Block a platform, made from its settings model; secrets are stored encrypted and shown masked.
+"""One Block a platform or carrier, made from its settings model; secrets are stored encrypted and shown masked.
 
 Save one named ``ordernotify`` in the Prefect UI, and every process of the house finds it within half a minute.
 """
@@ -11,6 +11,8 @@ from typing import Any
 from prefect.blocks.core import Block
 from pydantic import ConfigDict
 
+from ordernotify.carriers import CARRIERS
+from ordernotify.carriers._base import Carrier
 from ordernotify.credentials import block_slug
 from ordernotify.platforms import PLATFORMS
 from ordernotify.platforms._base import Platform
@@ -19,7 +21,7 @@ from ordernotify.platforms._base import Platform
 _NOT_IN_A_NAME = re.compile(r"[/%&><]")
 
 
-def _block(platform: Platform) -> type[Block]:
+def _block(platform: Platform | Carrier) -> type[Block]:
     name = f"{''.join(word.title() for word in platform.name.split('_'))}Credentials"
     attributes: dict[str, Any] = {
         "__module__": __name__,
@@ -32,5 +34,5 @@ def _block(platform: Platform) -> type[Block]:
     return type(name, (platform.settings, Block), attributes)
 
 
-BLOCKS: dict[str, type[Block]] = {name: _block(platform) for name, platform in PLATFORMS.items()}
+BLOCKS: dict[str, type[Block]] = {name: _block(entry) for name, entry in {**PLATFORMS, **CARRIERS}.items()}
 globals().update({block.__name__: block for block in BLOCKS.values()})

@@ -47,6 +47,7 @@ class Runtime:
     lanes: Lanes
     owner: str
     credentials: Mapping[str, PlatformSettings]
+    carriers: Mapping[str, PlatformSettings]
     # The batches that runs of this process work on, whoever started them: their leases are renewed.
     working: set[UUID] = field(default_factory=set)
     _read_at: float = 0.0
@@ -54,21 +55,22 @@ class Runtime:
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def known(self) -> Mapping[str, PlatformSettings]:
-        """Return the configured platforms' settings, read anew when they may have changed."""
+        """Return the configured platforms' settings, read anew (with the carriers') when they may have changed."""
         async with self._reading:
             clock = asyncio.get_running_loop().time()
             if clock - self._read_at > _CREDENTIALS_LAST.total_seconds():
                 loaded = await load_credentials(blocks=_prefect_is_known())
                 # While Prefect's server is away, what it said last holds.
                 self.credentials = loaded.settings if loaded.complete else {**self.credentials, **loaded.settings}
+                self.carriers = loaded.carriers if loaded.complete else {**self.carriers, **loaded.carriers}
                 self._read_at = clock
         return self.credentials
 
     def context(self, name: str) -> Context:
-        """Return what the adapter of a configured platform may know besides the message."""
+        """Return what the adapter of a configured platform or carrier may know besides the message."""
         base = self.settings.public_url.rstrip("/")
         return Context(
-            settings=self.credentials[name],
+            settings=self.credentials[name] if name in self.credentials else self.carriers[name],
             now=now(),
             webhook_url=f"{base}/webhooks/{name}" if base else "",
         )
@@ -127,6 +129,7 @@ async def build(house: Settings | None = None) -> Runtime:
         lanes=Lanes(chosen.http_connections),
         owner=f"{platform.node()}:{os.getpid()}:{new_id().hex[-8:]}",
         credentials=loaded.settings,
+        carriers=loaded.carriers,
         _read_at=asyncio.get_running_loop().time(),
         _stack=stack,
     )

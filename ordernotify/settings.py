@@ -1,7 +1,7 @@
 """Settings of the house: the only reader of the environment.
 
-Every setting is ``ORDERNOTIFY_<NAME>``; a platform's are ``ORDERNOTIFY_<PLATFORM>_<SETTING>`` and are read by
-``platform_settings``, which takes them from the environment.
+Every setting is ``ORDERNOTIFY_<NAME>``; a platform's or carrier's are ``ORDERNOTIFY_<PLATFORM>_<SETTING>`` and are
+read by ``platform_settings``, which takes them from the environment.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ordernotify.carriers import CARRIERS
+from ordernotify.carriers._base import Carrier, CarrierSettings
 from ordernotify.platforms import PLATFORMS
 from ordernotify.platforms._base import Platform, PlatformSettings
 
@@ -73,6 +75,11 @@ class Settings(BaseSettings):
     retry_budget_s: float = Field(
         default=20.0, description="Seconds that one run spends on retries; later ones come from the store."
     )
+    track_with: str = Field(
+        default="",
+        description="Which configured carrier or service is asked about shipments whose own carrier is not"
+        " configured or not known (easypost, shippo, aftership, seventeentrack, ...); empty: none.",
+    )
 
 
 @lru_cache(maxsize=1)
@@ -85,7 +92,7 @@ class PlatformNotConfiguredError(Exception):
     """A platform's settings are missing or wrong; the message names each variable and what it is for."""
 
 
-def platform_settings(platform: Platform, environment: Mapping[str, str] | None = None) -> PlatformSettings:
+def platform_settings(platform: Platform | Carrier, environment: Mapping[str, str] | None = None) -> PlatformSettings:
     """Return a platform's settings from the environment.
 
     Raises PlatformNotConfiguredError, naming the variables at fault, never their values.
@@ -103,30 +110,38 @@ def platform_settings(platform: Platform, environment: Mapping[str, str] | None 
         raise PlatformNotConfiguredError(f"{platform.title} is not configured: {problems}") from None
 
 
-def variable_name(platform: Platform, setting: str) -> str:
+def variable_name(platform: Platform | Carrier, setting: str) -> str:
     """Return the environment variable of one setting of a platform."""
     return f"{PREFIX}{platform.name}_{setting}".upper()
 
 
-def is_mentioned(platform: Platform) -> bool:
+def is_mentioned(platform: Platform | Carrier) -> bool:
     """Return whether the environment holds any setting of the platform, right or wrong."""
     return any(variable_name(platform, name) in os.environ for name in platform.settings.model_fields)
 
 
 def configured() -> dict[str, PlatformSettings]:
     """Return the settings of every platform that the environment configures completely."""
-    found: dict[str, PlatformSettings] = {}
-    for name, platform in PLATFORMS.items():
-        if not is_mentioned(platform):
-            continue
-        try:
-            found[name] = platform_settings(platform)
-        except PlatformNotConfiguredError:
-            continue
-    return found
+    return {name: found for name, platform in PLATFORMS.items() if (found := _complete(platform)) is not None}
 
 
-def _problem(platform: Platform, location: tuple[int | str, ...], message: str) -> str:
+def configured_carriers() -> dict[str, CarrierSettings]:
+    """Return the settings of every carrier that the environment configures completely."""
+    return {
+        name: found for name, carrier in CARRIERS.items() if isinstance(found := _complete(carrier), CarrierSettings)
+    }
+
+
+def _complete(platform: Platform | Carrier) -> PlatformSettings | None:
+    if not is_mentioned(platform):
+        return None
+    try:
+        return platform_settings(platform)
+    except PlatformNotConfiguredError:
+        return None
+
+
+def _problem(platform: Platform | Carrier, location: tuple[int | str, ...], message: str) -> str:
     if not location:
         return message
     name = str(location[0])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Protocol, Self
 
 import aiohttp
 import httpx
@@ -14,7 +14,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from ordernotify.clock import now
 from ordernotify.core.delivery import Deferred, FailureKind, Message, Outcome
-from ordernotify.platforms._base import Answer, Call, Context, Conversation, Platform, Token
+from ordernotify.platforms._base import Answer, Call, Context, Conversation, Platform, Token, TokenSource
 
 # A token is fetched anew this long before it ends, so that none ends on the way.
 _EARLY_S = 60
@@ -43,6 +43,18 @@ class Result:
 
     outcomes: Sequence[Outcome]
     http_status: int
+
+
+class Callee(Protocol):
+    """Whoever can be called: a platform or a carrier."""
+
+    @property
+    def name(self) -> str:
+        """Its name, under which its connections and its token are kept."""
+
+    @property
+    def token(self) -> TokenSource | None:
+        """Where its tokens come from, None where it uses none."""
 
 
 class Wire:
@@ -106,7 +118,7 @@ class Wire:
             why = error.why if changed_something else NoAnswer.NOT_SENT
             return Result([_unanswered(why, error.kind)] * count, status)
 
-    async def _with_token(self, platform: Platform, context: Context) -> Context | Outcome:
+    async def _with_token(self, platform: Callee, context: Context) -> Context | Outcome:
         source = platform.token
         if source is None:
             return context
@@ -120,12 +132,35 @@ class Wire:
                 token = self._tokens[platform.name] = fetched
         return Context(settings=context.settings, now=context.now, token=token, webhook_url=context.webhook_url)
 
-    async def prepare(self, platform: Platform, context: Context) -> Context | Outcome:
+    async def prepare(self, platform: Callee, context: Context) -> Context | Outcome:
         """Return ``context`` with a valid token where the platform uses one, or why there is none.
 
         Raises UnansweredError when the token's own call got no answer.
         """
         return await self._with_token(platform, context)
+
+    async def ask(
+        self, callee: Callee, build: Callable[[Context], Call], context: Context
+    ) -> tuple[Answer, Context] | Outcome:
+        """Make a call that may be repeated, and return its answer with the context it was made in.
+
+        An outcome instead when there is no token or no answer. A token that is refused is given up and fetched
+        anew, once.
+        """
+        try:
+            asked = await self._asked(callee, build, context)
+            if isinstance(asked, tuple) and asked[0].status == 401 and callee.token is not None:  # noqa: PLR2004 - revoked before its time
+                self._tokens.pop(callee.name, None)
+                asked = await self._asked(callee, build, context)
+        except UnansweredError as error:
+            return _unanswered(NoAnswer.NOT_SENT, error.kind)
+        return asked
+
+    async def _asked(
+        self, callee: Callee, build: Callable[[Context], Call], context: Context
+    ) -> tuple[Answer, Context] | Outcome:
+        ready = await self._with_token(callee, context)
+        return (await self.call(callee.name, build(ready)), ready) if isinstance(ready, Context) else ready
 
     def _client(self, platform: str) -> httpx.AsyncClient:
         client = self._clients.get(platform)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from ordernotify import __version__
-from ordernotify.cli import demo, ledger, send, serve, settings_page, show, vendors
+from ordernotify.cli import carriers, demo, ledger, send, serve, settings_page, show, vendors
 
 app = typer.Typer(
     name="ordernotify",
@@ -26,6 +26,8 @@ app.command("connect")(vendors.connect_command)
 app.command("doctor")(vendors.doctor)
 app.command("preview")(show.preview)
 app.command("platforms")(show.platforms)
+app.command("carriers")(carriers.carriers)
+app.command("shipments")(carriers.shipments)
 app.command("settings")(settings_page.settings_command)
 app.command("orders")(show.orders)
 app.add_typer(ledger.app, name="ledger")

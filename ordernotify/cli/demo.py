@@ -14,6 +14,7 @@ from rich.table import Table
 from ordernotify.cli._console import err, fail, out, print_json, progress
 from ordernotify.cli._demo_input import API_KEY, HOUSE_SETTINGS, Cast, drive
 from ordernotify.cli._demo_result import collect
+from ordernotify.cli._demo_tracking import drive_tracking
 from ordernotify.cli.ledger import public_key
 from ordernotify.core.policy import explain
 from ordernotify.house import House, HouseError
@@ -72,6 +73,8 @@ def _run(house: House, say: Any, *, quiet: bool) -> dict[str, Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=quiet) as bar:
         driven = asyncio.run(drive(house.addresses, bar))
+    say("letting carriers be asked, and letting them tell")
+    asyncio.run(drive_tracking(house, API_KEY, driven))
     say("waiting for the last outcomes")
     result = asyncio.run(collect(house.urls.reader, house.addresses, driven))
     say("verifying the ledger")

@@ -6,7 +6,10 @@ import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from ordernotify.carriers import CARRIERS
+from ordernotify.carriers._base import Carrier
 from ordernotify.platforms import PLATFORMS
+from ordernotify.platforms._base import Platform
 from ordernotify.settings import PREFIX, Settings, variable_name
 
 
@@ -16,7 +19,7 @@ def settings_command() -> None:
 
 
 def settings_page() -> str:
-    """Return the page: the house's settings, then each platform's."""
+    """Return the page: the house's settings, then each platform's and each carrier's."""
     lines = [
         "# Settings",
         "",
@@ -26,7 +29,8 @@ def settings_page() -> str:
         "",
         *_table([(f"{PREFIX}{name}".upper(), field) for name, field in Settings.model_fields.items()]),
     ]
-    for platform in PLATFORMS.values():
+    everybody: tuple[Platform | Carrier, ...] = (*PLATFORMS.values(), *CARRIERS.values())
+    for platform in everybody:
         lines += [
             "",
             f"## {platform.title}",

@@ -115,7 +115,12 @@ def _by_day(due: datetime, zone: tzinfo) -> datetime:
 
 def _last_word(events: Iterable[TrackingEvent], since: datetime) -> datetime:
     """Return when the carrier last said anything; what we concluded ourselves is no word of it."""
-    return max((event.occurred_at for event in events if not event.raw_code.startswith(_OWN)), default=since)
+    return max((event.occurred_at for event in events if not is_ours(event)), default=since)
+
+
+def is_ours(event: TrackingEvent) -> bool:
+    """Return whether an event was concluded by us and is no word of its carrier."""
+    return event.raw_code.startswith(_OWN)
 
 
 def conclusions(

@@ -21,8 +21,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ordernotify.sandbox._asgi import ABORT, Sandbox
 from ordernotify.sandbox._base import Vendor
+from ordernotify.sandbox.carriers import CARRIER_VENDORS
 from ordernotify.sandbox.vendors import VENDORS
 
+EVERYBODY: Mapping[str, Vendor] = {**VENDORS, **CARRIER_VENDORS}
 DEFAULT_PORT = 8430
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75  # longer than clients keep connections, as real vendors do: no reset that nobody ordered
@@ -39,14 +41,14 @@ def settings_for(vendor: Vendor, root_url: str) -> dict[str, str]:
     return {f"ORDERNOTIFY_{vendor.name}_{name}".upper(): value for name, value in values.items()}
 
 
-def environment(root_url: str, vendors: Mapping[str, Vendor] = VENDORS) -> dict[str, str]:
+def environment(root_url: str, vendors: Mapping[str, Vendor] = EVERYBODY) -> dict[str, str]:
     """Return the environment variables that point every adapter at the sandbox."""
     return {
         variable: value for vendor in vendors.values() for variable, value in settings_for(vendor, root_url).items()
     }
 
 
-def create_app(*, vendors: Mapping[str, Vendor] = VENDORS, root_url: str = "") -> Sandbox:
+def create_app(*, vendors: Mapping[str, Vendor] = EVERYBODY, root_url: str = "") -> Sandbox:
     """Return the ASGI application.
 
     ``root_url`` is where it is reached, read from the first request when empty. Connections are reset only
@@ -59,7 +61,7 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     *,
-    vendors: Mapping[str, Vendor] = VENDORS,
+    vendors: Mapping[str, Vendor] = EVERYBODY,
     port_file: Path | None = None,
     ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
@@ -92,7 +94,7 @@ async def serve(
                 stopping.cancel()
 
 
-def main(arguments: Sequence[str] | None = None, *, vendors: Mapping[str, Vendor] = VENDORS) -> int:
+def main(arguments: Sequence[str] | None = None, *, vendors: Mapping[str, Vendor] = EVERYBODY) -> int:
     """Run the sandbox from the command line until SIGINT or SIGTERM; return the exit code."""
     parser = argparse.ArgumentParser(prog="sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on, of this machine only")

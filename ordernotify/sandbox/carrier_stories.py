@@ -55,7 +55,9 @@ def story_of(number: str) -> tuple[Step, ...]:
 
 
 def ask(shelf: Shelf, number: str, now: datetime) -> tuple[Happened, ...]:
-    """Return what happened to a parcel so far; each question lets one more thing happen."""
+    """Return what happened to a parcel so far; each question lets one more thing happen, if nothing else does."""
+    if number in shelf.kind("unfolding"):
+        return so_far(shelf, number, now)
     told: list[Happened] = shelf.kind("parcels").setdefault(number, [])
     story = story_of(number)
     if len(told) < len(story):
@@ -68,6 +70,8 @@ def ask(shelf: Shelf, number: str, now: datetime) -> tuple[Happened, ...]:
 def unfold(shelf: Shelf, number: str, now: datetime) -> tuple[Happened, ...]:
     """Return the whole story of a parcel that is reported rather than asked for: a step a second from now."""
     second = now.replace(microsecond=0)
+    if number not in shelf.kind("parcels"):
+        shelf.kind("unfolding")[number] = True
     told: list[Happened] = shelf.kind("parcels").setdefault(
         number, [Happened(step, second + timedelta(seconds=place)) for place, step in enumerate(story_of(number))]
     )

@@ -74,41 +74,46 @@ async def accept(pool: Pool, scribe: Scribe, arrivals: Sequence[Arrival]) -> lis
 
     An event whose (source, dedupe_key) is known is a duplicate: recorded as such, never processed again.
     """
+    async with pool.acquire() as connection, connection.transaction():
+        return await take(connection, scribe, arrivals)
+
+
+async def take(connection: Connection, scribe: Scribe, arrivals: Sequence[Arrival]) -> list[Acceptance]:
+    """Store a group of arrivals as ``accept`` does, within the caller's transaction."""
     raw: list[tuple[UUID, Arrival]] = []
     events: list[tuple[UUID, UUID, Arrival, OrderEvent]] = []
     for arrival in arrivals:
         raw_id = new_id()
         raw.append((raw_id, arrival))
         events.extend((new_id(), raw_id, arrival, event) for event in arrival.events)
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            "INSERT INTO raw_request (id, source, received_at, headers, body)"
-            " SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::jsonb[], $5::bytea[])",
-            [raw_id for raw_id, _ in raw],
-            [arrival.source for _, arrival in raw],
-            [arrival.at for _, arrival in raw],
-            [dict(arrival.headers) for _, arrival in raw],
-            [arrival.body for _, arrival in raw],
-        )
-        new = await connection.fetch(
-            "INSERT INTO event (id, raw_id, source, dedupe_key, trigger, received_at, occurred_at, content,"
-            " status) SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[],"
-            " $6::timestamptz[], $7::timestamptz[], $8::jsonb[], $9::text[])"
-            " ON CONFLICT (source, dedupe_key) DO NOTHING RETURNING id",
-            [event_id for event_id, *_ in events],
-            [raw_id for _, raw_id, *_ in events],
-            [event.source for *_, event in events],
-            [event.dedupe_key for *_, event in events],
-            [event.trigger.value for *_, event in events],
-            [arrival.at for _, _, arrival, _ in events],
-            [event.occurred_at for *_, event in events],
-            [event.as_dict() for *_, event in events],
-            [event.status.value for *_, event in events],
-        )
-        accepted = {row["id"] for row in new}
-        await emit(connection, [_arrived(scribe, entry, new_event=entry[0] in accepted) for entry in events])
-        if accepted:
-            await connection.execute("SELECT pg_notify($1, '')", INBOX)
+    await connection.execute(
+        "INSERT INTO raw_request (id, source, received_at, headers, body)"
+        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::jsonb[], $5::bytea[])",
+        [raw_id for raw_id, _ in raw],
+        [arrival.source for _, arrival in raw],
+        [arrival.at for _, arrival in raw],
+        [dict(arrival.headers) for _, arrival in raw],
+        [arrival.body for _, arrival in raw],
+    )
+    new = await connection.fetch(
+        "INSERT INTO event (id, raw_id, source, dedupe_key, trigger, received_at, occurred_at, content,"
+        " status) SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[],"
+        " $6::timestamptz[], $7::timestamptz[], $8::jsonb[], $9::text[])"
+        " ON CONFLICT (source, dedupe_key) DO NOTHING RETURNING id",
+        [event_id for event_id, *_ in events],
+        [raw_id for _, raw_id, *_ in events],
+        [event.source for *_, event in events],
+        [event.dedupe_key for *_, event in events],
+        [event.trigger.value for *_, event in events],
+        [arrival.at for _, _, arrival, _ in events],
+        [event.occurred_at for *_, event in events],
+        [event.as_dict() for *_, event in events],
+        [event.status.value for *_, event in events],
+    )
+    accepted = {row["id"] for row in new}
+    await emit(connection, [_arrived(scribe, entry, new_event=entry[0] in accepted) for entry in events])
+    if accepted:
+        await connection.execute("SELECT pg_notify($1, '')", INBOX)
     verdicts = []
     for raw_id, arrival in raw:
         mine = tuple(event_id for event_id, owner, *_ in events if owner == raw_id and event_id in accepted)

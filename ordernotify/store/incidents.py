@@ -28,6 +28,9 @@ class IncidentKind(StrEnum):
     EXTRACT_REFUSED = "extract_refused"  # an order extract that cannot be read
     EXTRACT_ROWS_HELD = "extract_rows_held"  # rows of an extract that broke a promise
     EXTRACT_DRIFTED = "extract_drifted"  # far more or far fewer rows than the day before
+    CARRIER_STOPPED = "carrier_stopped"  # our credentials or set-up at a carrier
+    SHIPMENT_ATTENTION = "shipment_attention"  # a carrier said, or did not say, what a person should look into
+    NUMBER_REFUSED = "number_refused"  # a carrier does not take a tracking number
     RUN_FAILED = "run_failed"  # a flow run ended by surprise
 
 

@@ -14,8 +14,9 @@ import orjson
 
 from ordernotify.clock import new_id
 from ordernotify.core.audit import AuditType
-from ordernotify.core.events import Admission, OrderEvent, OrderState, OrderStatus, admit, advance
+from ordernotify.core.events import Admission, OrderEvent, OrderState, OrderStatus, Trigger, admit, advance
 from ordernotify.core.labels import Label, Tags, join
+from ordernotify.store import shipments
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection, Pool
 from ordernotify.store.inbox import EventState
@@ -96,6 +97,7 @@ class _Admission:
         self._changes: list[tuple[UUID, str, str, UUID | None]] = []
         self._incidents: list[Incident] = []
         self._aliases: list[tuple[str, str, UUID]] = []
+        self._parcels: list[shipments.Parcel] = []
         self._counts: Counter[str] = Counter()
 
     async def run(self, arrived: Sequence[_Arrived]) -> Counter[str]:
@@ -216,6 +218,9 @@ class _Admission:
             order.version += 1
             order.changed = True
             _mark(order, item.event, marking)
+        if item.event.tracking_no and item.event.trigger is not Trigger.TRACKING:
+            # Also of an event that is no news: an order of several parcels names each of them only once.
+            self._parcels.append(shipments.Parcel(order.id, item.event.tracking_no, item.event.carrier))
         if (kind := _INCIDENT_AFTER.get(admission)) is not None:
             self._incidents.append(Incident(kind, subject=str(item.id), event_id=item.id, order_id=order.id))
         self._settle(item, _STATE_AFTER[admission], admission.value, order)
@@ -256,6 +261,7 @@ class _Admission:
             " WHERE event.id = change.id",
             *map(list, zip(*self._changes, strict=True)),
         )
+        await shipments.make(self._connection, self._parcels, at=self._at)
         await open_incidents(self._connection, self._scribe, self._incidents, at=self._at)
         await emit(self._connection, self._records)
         if self._aliases:

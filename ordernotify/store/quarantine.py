@@ -9,7 +9,7 @@ from uuid import UUID
 from ordernotify.core.audit import AuditType
 from ordernotify.store.audit import Scribe, emit
 from ordernotify.store.database import INBOX, Connection, Pool
-from ordernotify.store.incidents import IncidentKind, close_incidents
+from ordernotify.store.incidents import Incident, IncidentKind, close_incidents, open_incidents
 
 # By the reason why an event is held: when the reason is gone.
 _ANSWERED = {
@@ -22,6 +22,37 @@ _ANSWERED = {
     " LEFT JOIN part p ON p.sku = line ->> 0 WHERE p.sku IS NULL)",
 }
 _AT_ONCE = 1_000
+
+
+async def hold(connection: Connection, scribe: Scribe, event_ids: Sequence[UUID], *, reason: str, at: datetime) -> None:
+    """Hold events that have just been accepted until a person releases them; call it in that transaction."""
+    if not event_ids:
+        return
+    held = await connection.fetch(
+        "UPDATE event SET state = 'quarantined', reason = $2, version = version + 1"
+        " WHERE id = ANY($1) AND state = 'waiting' RETURNING id, version",
+        event_ids,
+        reason,
+    )
+    await open_incidents(
+        connection,
+        scribe,
+        [Incident(IncidentKind.QUARANTINED, str(row["id"]), code=reason, event_id=row["id"]) for row in held],
+        at=at,
+    )
+    await emit(
+        connection,
+        [
+            scribe.record(
+                AuditType.QUARANTINE_PLACED,
+                object_=("event", str(row["id"])),
+                stream=(str(row["id"]), row["version"]),
+                at=at,
+                outcome={"status": "failure", "code": reason},
+            )
+            for row in held
+        ],
+    )
 
 
 async def release(

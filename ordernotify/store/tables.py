@@ -357,6 +357,60 @@ class ExtractRow(SQLModel, table=True):
     version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
 
 
+class Shipment(SQLModel, table=True):
+    """A parcel of an order that its carrier is asked about; without an order while none is known to have it."""
+
+    __tablename__ = "shipment"
+    __table_args__ = (
+        sa.UniqueConstraint("order_id", "tracking_no"),
+        sa.Index("shipment_number", "tracking_no"),
+        sa.Index("shipment_unplaced", "tracking_no", unique=True, postgresql_where=sa.text("order_id IS NULL")),
+        sa.Index("shipment_due", "next_question_at", postgresql_where=sa.text("next_question_at IS NOT NULL")),
+    )
+    id: UUID = Field(primary_key=True)
+    order_id: UUID | None = Field(default=None, foreign_key="orders.id")
+    tracking_no: str
+    carrier: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    since: datetime = _moment()
+    asked_at: datetime | None = _moment(default=None)
+    next_question_at: datetime | None = _moment(default=None)
+    lease_until: datetime | None = _moment(default=None)
+    tries: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
+    followed_by: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    follow_again_at: datetime | None = _moment(default=None)
+    stage: str = Field(default="label", sa_column_kwargs={"server_default": "label"})
+    status: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    status_at: datetime | None = _moment(default=None)
+    version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+
+
+class TrackingEvent(SQLModel, table=True):
+    """One thing that a carrier said of a shipment, kept once however often it is said."""
+
+    __tablename__ = "tracking_event"
+    shipment_id: UUID = Field(primary_key=True, foreign_key="shipment.id")
+    carrier: str = Field(primary_key=True)
+    known_by: str = Field(primary_key=True)
+    raw_code: str = Field(primary_key=True)
+    status: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    occurred_at: datetime = _moment()
+    detail: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    estimated_delivery: date | None = None
+    care: str
+    event_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    title: str = Field(default="", sa_column_kwargs={"server_default": ""})
+
+
+class CarrierUse(SQLModel, table=True):
+    """How many calls a carrier got in a short time, for the quotas that all machines share."""
+
+    __tablename__ = "carrier_use"
+    carrier: str = Field(primary_key=True)
+    seconds: int = Field(primary_key=True)
+    slot: datetime = _moment(primary_key=True)
+    calls: int
+
+
 class Incident(SQLModel, table=True):
     """Something that a person must look at."""
 

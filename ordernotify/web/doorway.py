@@ -38,6 +38,7 @@ class Doorway:
     wire: Wire
     public_url: str
     blocks: bool
+    carriers: Mapping[str, PlatformSettings] = field(default_factory=dict)
     unsure: bool = False  # Prefect's server was away: what is not known may be configured all the same
     _known: Mapping[str, PlatformSettings] = field(default_factory=dict)
     _known_at: float = -1e9
@@ -45,7 +46,7 @@ class Doorway:
     _later: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def credentials(self) -> Mapping[str, PlatformSettings]:
-        """Return the configured platforms' settings, read anew every half minute."""
+        """Return the configured platforms' settings, read anew (with the carriers') every half minute."""
         clock = asyncio.get_running_loop().time()
         if clock - self._known_at > _CREDENTIALS_LAST_S:
             async with self._reading:
@@ -53,6 +54,7 @@ class Doorway:
                     loaded = await load_credentials(blocks=self.blocks)
                     self.unsure = not loaded.complete
                     self._known = {**self._known, **loaded.settings} if self.unsure else loaded.settings
+                    self.carriers = {**self.carriers, **loaded.carriers} if self.unsure else loaded.carriers
                     self._known_at = clock - (_CREDENTIALS_LAST_S - _ASK_AGAIN_S if self.unsure else 0.0)
         return self._known
 

@@ -41,7 +41,7 @@ class Intake:
         """
         if not arrival.events:
             return Acceptance((), 0)
-        await self._check_room()
+        await self.check_room()
         done: asyncio.Future[Acceptance] = asyncio.get_running_loop().create_future()
         self._queue.append((arrival, done))
         if self._writer is None or self._writer.done():
@@ -67,7 +67,8 @@ class Intake:
                 if not done.done():
                     done.set_result(verdict)
 
-    async def _check_room(self) -> None:
+    async def check_room(self) -> None:
+        """Raise OverloadedError when too much waits already, or when the database cannot say."""
         clock = asyncio.get_running_loop().time()
         if clock - self._counted_at > _COUNT_EVERY_S:
             self._counted_at = clock

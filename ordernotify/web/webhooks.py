@@ -9,12 +9,15 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from ordernotify.carriers import CARRIERS
+from ordernotify.carriers._base import Carrier
 from ordernotify.clock import now
 from ordernotify.platforms import PLATFORMS
 from ordernotify.platforms._base import Inbound, Platform, PlatformSettings, Received, Refusal, Reply, Webhook
 from ordernotify.store import inbox, receipts
 from ordernotify.store.database import DATABASE_AWAY
 from ordernotify.store.inbox import Arrival
+from ordernotify.web import pushes
 from ordernotify.web.doorway import Doorway, too_large
 from ordernotify.web.intake import OverloadedError
 
@@ -39,6 +42,8 @@ class _Desk:
 async def webhook(source: str, request: Request) -> Response:
     """Take what a platform or order system sends us; 2xx only after it is stored."""
     doorway: Doorway = request.app.state.doorway
+    if source in CARRIERS:
+        return await _pushed(doorway, source, request)
     desk = await _desk(doorway, source)
     if isinstance(desk, Refusal):
         return refusal(desk)
@@ -55,6 +60,23 @@ async def webhook(source: str, request: Request) -> Response:
     return await _take(doorway, source, request, inbound, read)
 
 
+async def _pushed(doorway: Doorway, source: str, request: Request) -> Response:
+    body = await doorway.body_of(request)
+    if body is None:
+        return too_large(doorway)
+    inbound = _inbound(doorway, request, body)
+    said = await pushes.read(doorway, source, inbound)
+    if isinstance(said, Refusal):
+        return await _refuse(doorway, source, request, said)
+    push, pushed = said
+    try:
+        return await pushes.take(doorway, source, inbound, pushed, remote=_remote(request), push=push)
+    except OverloadedError as error:
+        return overloaded(error.retry_after_s)
+    except DATABASE_AWAY:
+        return overloaded(5)
+
+
 def _read(desk: _Desk, inbound: Inbound) -> Received | Refusal:
     if inbound.method != "POST":
         return Refusal(405, "method", "must be POST")
@@ -65,7 +87,9 @@ def _read(desk: _Desk, inbound: Inbound) -> Received | Refusal:
 async def _desk(doorway: Doorway, source: str) -> _Desk | Refusal:
     platform = PLATFORMS.get(source)
     if platform is None or platform.webhook is None:
-        known = ", ".join(sorted(name for name, entry in PLATFORMS.items() if entry.webhook))
+        known = ", ".join(
+            sorted(name for names in (PLATFORMS, CARRIERS) for name, entry in names.items() if _speaks(entry))
+        )
         return Refusal(404, "source", f"is not a known source; known are: {known}")
     settings = (await doorway.credentials()).get(source)
     if settings is None and doorway.unsure:
@@ -73,6 +97,10 @@ async def _desk(doorway: Doorway, source: str) -> _Desk | Refusal:
     if settings is None:
         return Refusal(404, "source", "is not configured here: set its webhook secret")
     return _Desk(platform, platform.webhook, settings)
+
+
+def _speaks(entry: Platform | Carrier) -> bool:
+    return bool(entry.webhook if isinstance(entry, Platform) else entry.push)
 
 
 async def _take(doorway: Doorway, source: str, request: Request, inbound: Inbound, read: Received) -> Response:
