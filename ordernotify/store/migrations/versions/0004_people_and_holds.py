@@ -1,4 +1,4 @@
-"""People of the supplier, their sessions and approval codes."""
+"""People of the supplier, their sessions and approval codes; regulatory holds, and levels of incidents."""
 
 from __future__ import annotations
 
@@ -50,6 +50,39 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sha256"),
     )
     op.create_index("ix_approval_code_person_id", "approval_code", ["person_id"])
+    op.create_table(
+        "hold",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("order_id", sa.Uuid(), nullable=False),
+        sa.Column("event_id", sa.Uuid(), nullable=False),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("round", sa.SmallInteger(), server_default="1", nullable=False),
+        sa.Column("asks", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("flow_run_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("runs", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("version", sa.Integer(), server_default="1", nullable=False),
+        sa.ForeignKeyConstraint(["order_id"], ["orders.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("hold_open", "hold", ["order_id"], unique=True, postgresql_where=sa.text("ended_at IS NULL"))
+    op.create_table(
+        "hold_vote",
+        sa.Column("hold_id", sa.Uuid(), nullable=False),
+        sa.Column("round", sa.SmallInteger(), nullable=False),
+        sa.Column("person_id", sa.Text(), nullable=False),
+        sa.Column("decision", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["hold_id"], ["hold.id"]),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"]),
+        sa.PrimaryKeyConstraint("hold_id", "round", "person_id"),
+    )
+    op.add_column(
+        "contract", sa.Column("release_by_two", sa.Boolean(), server_default=sa.text("false"), nullable=False)
+    )
+    op.add_column("incident", sa.Column("level", sa.SmallInteger(), server_default="0", nullable=False))
 
 
 def downgrade() -> None:
