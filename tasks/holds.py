@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import AsyncClientContext
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Scheduled
 
 from ordernotify import runtime
@@ -45,7 +47,7 @@ async def attend_to_holds() -> dict[str, int]:
 
 async def _attend(house: Runtime, client: PrefectClient, hold: Attended) -> bool:
     """Return whether a run was started for this hold."""
-    if await _runs(client, hold, at=now()):
+    if await _runs(house, client, hold, at=now()):
         return False
     if hold.ended:
         await hold_questions.note_hold_run(house.pool, hold.hold_id, flow_run_id="", runs=hold.runs)
@@ -62,7 +64,7 @@ async def _attend(house: Runtime, client: PrefectClient, hold: Attended) -> bool
     return True
 
 
-async def _runs(client: PrefectClient, hold: Attended, *, at: datetime) -> bool:
+async def _runs(house: Runtime, client: PrefectClient, hold: Attended, *, at: datetime) -> bool:
     """Return whether the hold's run is alive; one that sleeps over a question that was closed is woken."""
     if not hold.flow_run_id:
         return False
@@ -73,12 +75,34 @@ async def _runs(client: PrefectClient, hold: Attended, *, at: datetime) -> bool:
     state = run.state
     if state is None or state.is_final():
         return False
-    asleep, lost = state.is_paused(), not state.is_scheduled() and at - state.timestamp > _DEAD_AFTER
-    if (hold.ended or state.state_details.pause_key != question_key(hold.ask)) if asleep else lost:
+    old = at - state.timestamp > _DEAD_AFTER
+    if not state.is_paused():
+        wakes = old and not state.is_scheduled()
+    elif old and not await _has_form(client, run):
+        # Killed after it had gone to sleep and before it had left the form.
+        await hold_questions.pass_over(house.pool, hold.hold_id, ask=hold.ask)
+        wakes = True
+    else:
+        wakes = hold.ended or state.state_details.pause_key != question_key(hold.ask)
+    if wakes:
         # It finds by itself what there is to do, an answer that its dead process left unread too. Forced, because
         # an unforced waking waits for an answer.
         await client.set_flow_run_state(run.id, Scheduled(), force=True)
     return True
+
+
+async def _has_form(client: PrefectClient, run: FlowRun) -> bool:
+    keys = run.state.state_details.run_input_keyset if run.state else None
+    if not keys:
+        return False
+    try:
+        return bool(await client.read_flow_run_input(run.id, keys["schema"]))
+    except ObjectNotFound:
+        return False
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code == HTTPStatus.NOT_FOUND:
+            return False
+        raise
 
 
 def question_key(ask: int) -> str:

@@ -101,10 +101,7 @@ async def test_while_an_order_is_held_only_the_review_is_told_and_the_newest_new
     shipped = await line.tell("shipped", hours=3)
     assert await line.taken("twilio") == 2
     rows = await line.pool.fetch("SELECT status, code FROM delivery WHERE event_id = ANY($1)", [processing, shipped])
-    assert sorted(tuple(row.values()) for row in rows) == [
-        ("deferred", "on_hold"),
-        ("superseded", "superseded"),
-    ] or all(tuple(row.values()) == ("deferred", "on_hold") for row in rows)
+    assert [tuple(row.values()) for row in rows] == [("deferred", "on_hold")] * 2
     # Nothing is due while the hold lasts, also not in the eyes of the dispatcher.
     assert await holds.let_go(line.pool, at=now()) == 0
     assert await line.decide(hold_id, ann) is HoldAnswer.RELEASED
