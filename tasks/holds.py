@@ -97,12 +97,10 @@ async def _has_form(client: PrefectClient, run: FlowRun) -> bool:
         return False
     try:
         return bool(await client.read_flow_run_input(run.id, keys["schema"]))
-    except ObjectNotFound:
-        return False
     except PrefectHTTPStatusError as error:
-        if error.response.status_code == HTTPStatus.NOT_FOUND:
-            return False
-        raise
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
+    return False
 
 
 def question_key(ask: int) -> str:

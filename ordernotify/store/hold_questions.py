@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from ordernotify.core.audit import AuditType
+from ordernotify.core.holds import ON_HOLD
 from ordernotify.store.audit import Scribe, emit
 from ordernotify.store.database import Pool
+from ordernotify.store.holds import needed_by
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 
 
@@ -94,3 +97,31 @@ async def to_attend(pool: Pool) -> list[Attended]:
 async def note_hold_run(pool: Pool, hold_id: UUID, *, flow_run_id: str, runs: int) -> None:
     """Remember which run asks about a hold."""
     await pool.execute("UPDATE hold SET flow_run_id = $2, runs = $3 WHERE id = $1", hold_id, flow_run_id, runs)
+
+
+async def open_holds(pool: Pool) -> list[dict[str, Any]]:
+    """Return the open holds, oldest first, with their orders, who has released them, and what waits for their end."""
+    rows = await pool.fetch(
+        "SELECT h.id, h.opened_at, h.asked_at, o.order_no, o.client_id, o.label, o.categories, o.ldc, o.jurisdiction,"
+        " coalesce(c.release_by_two, false) AS by_contract,"
+        " ARRAY(SELECT v.person_id FROM hold_vote v WHERE v.hold_id = h.id AND v.round = h.round"
+        "   AND v.decision = 'release' ORDER BY v.at) AS released_by,"
+        " (SELECT count(*) FROM delivery d WHERE d.order_id = h.order_id AND d.status = 'deferred' AND d.code = $1)"
+        "   AS waiting"
+        " FROM hold h JOIN orders o ON o.id = h.order_id LEFT JOIN contract c ON c.id = o.contract_id"
+        " WHERE h.ended_at IS NULL ORDER BY h.opened_at, h.id",
+        ON_HOLD,
+    )
+    return [
+        {
+            "hold": row["id"],
+            "order_no": row["order_no"],
+            "client": row["client_id"],
+            "held_since": row["opened_at"],
+            "asked_at": row["asked_at"],
+            "released_by": list(row["released_by"]),
+            "needed": needed_by(row),
+            "waiting": row["waiting"],
+        }
+        for row in rows
+    ]

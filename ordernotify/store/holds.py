@@ -136,6 +136,15 @@ async def _locked(connection: Connection, hold_id: UUID) -> asyncpg.Record | Non
     )
 
 
+def needed_by(row: asyncpg.Record) -> int:
+    """Return how many persons must release the order of ``row``, which has its marking and ``by_contract``."""
+    return people_needed(
+        by_contract=row["by_contract"],
+        label=Label.read(row["label"]),
+        tags=Tags(categories=frozenset(row["categories"]), ldc=frozenset(row["ldc"]), jurisdiction=row["jurisdiction"]),
+    )
+
+
 class _Decision:
     """One transaction in which a person's decision of a hold, whose row is locked, is recorded."""
 
@@ -196,7 +205,7 @@ class _Decision:
             self._hold["round"],
         )
         people = [row["person_id"] for row in votes]
-        needed = self._needed()
+        needed = needed_by(self._hold)
         granted = {"status": "success", "reason": reason.value, "released_by": len(people), "needed": needed}
         if len(people) < needed:
             await self._move(
@@ -215,18 +224,6 @@ class _Decision:
         await self._close(IncidentKind.REGULATORY_HOLD_OVERDUE, IncidentKind.REGULATORY_CHECK)
         await let_go(self._connection, at=self._at)
         return HoldAnswer.RELEASED
-
-    def _needed(self) -> int:
-        hold = self._hold
-        return people_needed(
-            by_contract=hold["by_contract"],
-            label=Label.read(hold["label"]),
-            tags=Tags(
-                categories=frozenset(hold["categories"]),
-                ldc=frozenset(hold["ldc"]),
-                jurisdiction=hold["jurisdiction"],
-            ),
-        )
 
     async def _move(
         self, change: str, told: list[tuple[AuditType, Person | None, Mapping[str, object]]], *values: datetime

@@ -104,7 +104,9 @@ async def test_while_an_order_is_held_only_the_review_is_told_and_the_newest_new
     assert [tuple(row.values()) for row in rows] == [("deferred", "on_hold")] * 2
     # Nothing is due while the hold lasts, also not in the eyes of the dispatcher.
     assert await holds.let_go(line.pool, at=now()) == 0
+    assert [shown["waiting"] for shown in await hold_questions.open_holds(line.pool)] == [2]
     assert await line.decide(hold_id, ann) is HoldAnswer.RELEASED
+    assert await hold_questions.open_holds(line.pool) == []
     await line.later()
     assert await line.statuses(shipped) == ["sent"]
     assert await line.statuses(processing) == ["superseded"]
@@ -153,7 +155,8 @@ async def test_released_by_one_of_two_it_stays_held_and_the_record_shows_who_and
     shipped = await line.tell("shipped", hours=1, **facts)
     assert await line.decide(hold_id, ann) is HoldAnswer.NEEDS_SECOND
     assert await line.decide(hold_id, ann, reason="screening_cleared") is HoldAnswer.SAME_PERSON
-    assert await line.pool.fetchval("SELECT ended_at FROM hold") is None
+    (shown,) = await hold_questions.open_holds(line.pool)
+    assert (shown["released_by"], shown["needed"]) == (["ann_lee"], 2)
     await line.later()
     assert "sent" not in await line.statuses(shipped)
     before = now()
