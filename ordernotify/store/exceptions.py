@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from ordernotify.clock import first_id
 from ordernotify.core.events import OrderState, OrderStatus
 from ordernotify.core.exceptions import CAUSE_OF_DETAIL, CAUSE_OF_STATUS, DONE, SOURCE, Cause, Promise
 from ordernotify.core.holds import ON_HOLD
@@ -151,23 +152,27 @@ async def note_late_notices(pool: Pool, scribe: Scribe, *, within: timedelta, at
     """
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(
-            "SELECT e.id, min(e.order_id::text)::uuid AS order_id, count(*) FROM event e"
-            " JOIN delivery d ON d.event_id = e.id"
-            " LEFT JOIN LATERAL (SELECT min(a.ended_at) AS ended_at FROM attempt a"
-            "   WHERE a.delivery_id = d.id AND a.outcome = 'sent') told ON true"
-            " WHERE e.received_at BETWEEN $1 AND $2 AND d.status IN"
-            "   ('planned', 'authorized', 'sending', 'deferred', 'unknown', 'sent', 'delivered', 'read')"
-            " AND coalesce(told.ended_at, $3) - e.received_at > $4::interval"
-            " AND NOT EXISTS (SELECT 1 FROM hold h WHERE h.order_id = e.order_id"
-            "   AND h.opened_at <= coalesce(told.ended_at, $3) AND coalesce(h.ended_at, $3) >= e.received_at)"
-            " AND NOT EXISTS (SELECT 1 FROM incident i WHERE i.kind = $5 AND i.subject = e.id::text)"
-            " GROUP BY e.id ORDER BY e.id LIMIT $6",
+            "SELECT late.id, late.order_id, count(*) FROM (SELECT e.id, e.order_id, e.received_at,"
+            "   CASE WHEN d.status IN ('sent', 'delivered', 'read')"
+            "     THEN coalesce(told.sent_at, told.tried_at, d.status_at) ELSE $3 END AS told_at"
+            "   FROM event e JOIN delivery d ON d.event_id = e.id"
+            "   LEFT JOIN LATERAL (SELECT min(a.ended_at) FILTER (WHERE a.outcome = 'sent') AS sent_at,"
+            "     max(a.ended_at) AS tried_at FROM attempt a WHERE a.delivery_id = d.id) told ON true"
+            "   WHERE e.id >= $7 AND e.received_at BETWEEN $1 AND $2 AND d.next_attempt_at < 'infinity' AND d.status IN"
+            "     ('planned', 'authorized', 'sending', 'deferred', 'unknown', 'sent', 'delivered', 'read')) late"
+            " WHERE late.told_at - late.received_at > $4::interval"
+            " AND NOT EXISTS (SELECT 1 FROM hold h WHERE h.order_id = late.order_id"
+            "   AND h.opened_at <= late.told_at AND coalesce(h.ended_at, $3) >= late.received_at)"
+            " AND NOT EXISTS (SELECT 1 FROM incident i WHERE i.kind = $5 AND i.subject = late.id::text)"
+            " GROUP BY late.id, late.order_id ORDER BY late.id LIMIT $6",
             at - _LOOKS_BACK,
             at - within,
             at,
             within,
             IncidentKind.NOTICE_LATE.value,
             _AT_ONCE,
+            # Ids sort by time: with this the key of the table finds the few that are recent.
+            first_id(at - _LOOKS_BACK),
         )
         await open_incidents(
             connection,

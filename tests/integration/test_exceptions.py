@@ -15,7 +15,7 @@ from ordernotify.core.audit import Actor
 from ordernotify.core.exceptions import broken_promise
 from ordernotify.core.onboarding import ClientBody
 from ordernotify.sandbox.app import environment
-from ordernotify.store import directory, exceptions, inbox, incidents
+from ordernotify.store import directory, exceptions, holds, inbox, incidents
 from tasks import exceptions as sweeps
 from tests.integration.test_pipeline import BEGAN, EMAIL, SMS, USED, Bench, Running, opened_house
 
@@ -239,6 +239,23 @@ async def test_a_notice_in_time_is_none_and_one_that_does_not_get_out_is(line):
     assert (await sweep(line))["late_notices"] == 1
     row = await line.pool.fetchrow("SELECT subject, event_id FROM incident WHERE kind = 'notice_late'")
     assert (row["subject"], row["event_id"]) == (str(stuck), stuck)
+
+
+async def test_a_doubtful_notice_that_a_receipt_confirms_is_not_late_and_neither_is_one_that_a_hold_kept(line):
+    await line.onboard(SMS)
+    confirmed = await line.tell()
+    # As a reset leaves it: the attempt is in doubt, a receipt said later that it had arrived.
+    await line.pool.execute("UPDATE attempt SET outcome = 'unknown'")
+    await line.pool.execute("UPDATE delivery SET status = 'delivered', status_at = now() + interval '1 hour'")
+    await line.tell("regulatory_hold", order="SO-2")
+    kept = await line.tell("shipped", order="SO-2", hours=1)
+    await line.pool.execute("UPDATE hold SET opened_at = opened_at - interval '2 hours', ended_at = now()")
+    await line.pool.execute("UPDATE event SET received_at = received_at - interval '1 hour' WHERE id = ANY($1)", [kept])
+    await holds.let_go(line.pool, at=now())
+    await line.later()
+    assert await line.statuses(kept) == ["sent"]
+    assert await line.statuses(confirmed) == ["delivered"]
+    assert "late_notices" not in await sweep(line)
 
 
 async def test_escalation_leaves_alone_what_was_opened_just_now_or_is_closed(line):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from typer.testing import CliRunner
 
+from ordernotify.cli import app
 from ordernotify.core.audit import Actor
 from ordernotify.core.people import CODE_LASTS, LOCKED_FOR, SESSION_IDLE, SESSION_LASTS, Person, Role
 from ordernotify.core.recipients import Refused
+from ordernotify.settings import settings
 from ordernotify.store import people, sessions
 from ordernotify.store.audit import Scribe
 from ordernotify.store.passwords import SignInFault, SignInRefused
@@ -56,7 +56,13 @@ class Desk:
             rows = await connection.fetch("SELECT body FROM audit.intake ORDER BY id")
         finally:
             await connection.close()
-        return [json.loads(row["body"]) for row in rows]
+        found = [json.loads(row["body"]) for row in rows]
+        streams = {}
+        for record in found:
+            streams.setdefault(record["stream"]["id"], []).append(record["stream"]["version"])
+        # As a verifier asks of each stream: every version, once.
+        assert all(sorted(versions) == list(range(1, len(versions) + 1)) for versions in streams.values()), streams
+        return found
 
     async def types(self):
         return [record["type"] for record in await self.records()]
@@ -183,30 +189,24 @@ async def test_a_code_asks_the_password_and_counts_a_wrong_one(desk):
     assert refused == SignInRefused(SignInFault.LOCKED, AT + LOCKED_FOR)
 
 
-def test_the_command_line_makes_shows_disables_and_lets_in(urls, tmp_path):
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("ORDERNOTIFY_")},
-        "ORDERNOTIFY_STATE_DIR": str(tmp_path),
-        "ORDERNOTIFY_APP_URL": urls.app,
-        "ORDERNOTIFY_SEALER_URL": urls.sealer,
-        "ORDERNOTIFY_READER_URL": urls.reader,
-        "COLUMNS": "200",
-    }
+def test_the_command_line_makes_shows_disables_and_lets_in(urls, tmp_path, monkeypatch):
+    for name, value in (("STATE_DIR", tmp_path), ("APP_URL", urls.app), ("SEALER_URL", urls.sealer),
+                        ("READER_URL", urls.reader)):  # fmt: skip
+        monkeypatch.setenv(f"ORDERNOTIFY_{name}", str(value))
+    settings.cache_clear()
 
     def run(*arguments, given=""):
-        return subprocess.run(
-            [sys.executable, "-m", "ordernotify", "people", *arguments],
-            env=environment, input=given, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        return CliRunner().invoke(app, ["people", *arguments], input=given)
 
     weak = run("add", "bo_lind", "--name", "Bo Lind", "--role", "compliance", given="bo\n")
-    assert (weak.returncode, "16 to 256" in weak.stderr) == (1, True)
+    assert (weak.exit_code, "16 to 256" in weak.stderr) == (1, True)
     made = run("add", "bo_lind", "--name", "Bo Lind", "--role", "compliance", given=f"{RIGHT}\n")
-    assert made.returncode == 0, made.stderr
+    assert made.exit_code == 0, made.output
     issued = run("code", "bo_lind", given=f"{RIGHT}\n")
     assert len(issued.stdout.strip()) == 14
-    assert run("code", "bo_lind", given="wrong\n").returncode == 1
-    assert run("disable", "bo_lind").returncode == 0
+    assert run("code", "bo_lind", given="wrong\n").exit_code == 1
+    assert run("disable", "bo_lind").exit_code == 0
     (row,) = json.loads(run("list", "--json").stdout)["people"]
     assert row == {"id": "bo_lind", "name": "Bo Lind", "roles": ["compliance"], "state": "disabled"}
-    assert run("disable", "nobody").returncode == 1
+    assert run("disable", "nobody").exit_code == 1
+    settings.cache_clear()
