@@ -23,3 +23,8 @@ def new_id() -> UUID:
     noise = int.from_bytes(os.urandom(10), "big")
     milliseconds = time.time_ns() // 1_000_000
     return UUID(int=(milliseconds << 80) | _VERSION | (noise & _RAND_A) | _VARIANT | (noise & _RAND_B))
+
+
+def first_id(at: datetime) -> UUID:
+    """Return an id that none drawn by ``new_id`` at ``at`` or later is below."""
+    return UUID(int=(int(at.timestamp() * 1000) << 80) | _VERSION | _VARIANT)

@@ -80,6 +80,23 @@ class Settings(BaseSettings):
         description="Which configured carrier or service is asked about shipments whose own carrier is not"
         " configured or not known (easypost, shippo, aftership, seventeentrack, ...); empty: none.",
     )
+    notice_within_min: int = Field(
+        default=15, ge=1, description="Minutes within which clients must be told; later is an incident."
+    )
+    stuck_after_min: int = Field(
+        default=30, ge=1, description="Minutes after which an event or a batch that does not get on is an incident."
+    )
+    stuck_after_h: int = Field(
+        default=4, ge=1, description="Hours after which a message that did not get through is an incident."
+    )
+    answer_within_h: int = Field(
+        default=24, ge=1, description="Hours in which somebody must end an incident; after them it escalates."
+    )
+    hold_lasts_h: int = Field(
+        default=72,
+        ge=1,
+        description="Hours in which compliance must decide on a regulatory hold; then it is asked anew.",
+    )
 
 
 @lru_cache(maxsize=1)

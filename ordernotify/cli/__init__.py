@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from ordernotify import __version__
-from ordernotify.cli import carriers, demo, ledger, send, serve, settings_page, show, vendors
+from ordernotify.cli import carriers, demo, holds, ledger, people, send, serve, settings_page, show, vendors
 
 app = typer.Typer(
     name="ordernotify",
@@ -30,7 +30,9 @@ app.command("carriers")(carriers.carriers)
 app.command("shipments")(carriers.shipments)
 app.command("settings")(settings_page.settings_command)
 app.command("orders")(show.orders)
+app.command("holds")(holds.holds)
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(people.app, name="people")
 
 
 @app.callback(invoke_without_command=True)

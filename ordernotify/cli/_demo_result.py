@@ -15,10 +15,11 @@ from ordernotify.store.setup import plain
 
 _WAIT_S = 40.0
 # Accepted, and not ended as delivered, refused, held or suppressed with a reason: what an event must never stay.
+# What waits until compliance releases its order (or a person says whether it left) is where it should be.
 _NOT_ENDED = (
     "SELECT (SELECT count(*) FROM event WHERE state IN ('waiting', 'claimed', 'admitted', 'planned'))"
-    " + (SELECT count(*) FROM delivery WHERE status IN ('planned', 'authorized', 'sending', 'deferred')"
-    " OR (status = 'unknown' AND next_attempt_at < 'infinity'))"
+    " + (SELECT count(*) FROM delivery WHERE status IN ('planned', 'authorized', 'sending')"
+    " OR (status IN ('deferred', 'unknown') AND next_attempt_at < 'infinity'))"
 )
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ordernotify.cli._console import err, fail, out, print_json, progress
+from ordernotify.cli._demo_exceptions import sweep_exceptions
 from ordernotify.cli._demo_input import API_KEY, HOUSE_SETTINGS, Cast, drive
 from ordernotify.cli._demo_result import collect
 from ordernotify.cli._demo_tracking import drive_tracking
@@ -75,6 +76,8 @@ def _run(house: House, say: Any, *, quiet: bool) -> dict[str, Any]:
         driven = asyncio.run(drive(house.addresses, bar))
     say("letting carriers be asked, and letting them tell")
     asyncio.run(drive_tracking(house, API_KEY, driven))
+    say("sweeping for exceptions")
+    asyncio.run(sweep_exceptions(house.addresses, house.settings.state_dir, driven))
     say("waiting for the last outcomes")
     result = asyncio.run(collect(house.urls.reader, house.addresses, driven))
     say("verifying the ledger")

@@ -128,6 +128,11 @@ class ContractBody(_Labelled):
     label: str = "fci"
     categories: list[str] = Field(default_factory=list)
     ldc: list[str] = Field(default_factory=list)
+    release_by_two: bool = Field(
+        default=False,
+        description="Whether two persons must release its orders from a regulatory hold; where the label is CUI or"
+        " above, or export rules bind, two must in any case.",
+    )
 
 
 class ChannelBody(_Body):

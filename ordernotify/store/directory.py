@@ -124,15 +124,16 @@ async def put_parts(pool: Pool, scribe: Scribe, parts: Sequence[PartBody], *, ac
 
 
 async def put_contract(pool: Pool, scribe: Scribe, contract: ContractBody, *, actor: Actor, at: datetime) -> None:
-    """Write what a contract says about marking."""
+    """Write what a contract says about marking, and about who releases its orders."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
-            "INSERT INTO contract (id, label, categories, ldc) VALUES ($1, $2, $3, $4)"
-            " ON CONFLICT (id) DO UPDATE SET label = $2, categories = $3, ldc = $4",
+            "INSERT INTO contract (id, label, categories, ldc, release_by_two) VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT (id) DO UPDATE SET label = $2, categories = $3, ldc = $4, release_by_two = $5",
             contract.id,
             contract.label,
             contract.categories,
             contract.ldc,
+            contract.release_by_two,
         )
         await _changed(connection, scribe, "contract", [contract.id], actor=actor, at=at)
 

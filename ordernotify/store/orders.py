@@ -19,6 +19,7 @@ from ordernotify.core.labels import Label, Tags, join
 from ordernotify.store import shipments
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection, Pool
+from ordernotify.store.holds import place_holds
 from ordernotify.store.inbox import EventState
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 from ordernotify.store.quarantine import release_answered
@@ -51,6 +52,8 @@ class _Order:
     version: int
     state: OrderState | None
     changed: bool = False
+    # The event by which it came under regulatory review in this transaction.
+    held_by: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,10 @@ class _Admission:
     def _admit(self, item: _Arrived, order: _Order, marking: _Marking) -> None:
         admission = admit(order.state, item.event)
         if admission in {Admission.NEWS, Admission.SAME}:
+            was = order.state.status if order.state else None
             order.state = advance(order.state, item.event)
+            if order.state.status is OrderStatus.REGULATORY_HOLD and was is not OrderStatus.REGULATORY_HOLD:
+                order.held_by = item.id
             order.version += 1
             order.changed = True
             _mark(order, item.event, marking)
@@ -264,6 +270,9 @@ class _Admission:
         await shipments.make(self._connection, self._parcels, at=self._at)
         await open_incidents(self._connection, self._scribe, self._incidents, at=self._at)
         await emit(self._connection, self._records)
+        held = {order.id: order.held_by for order in orders.values() if order.held_by is not None}
+        if held:
+            await place_holds(self._connection, self._scribe, held, at=self._at)
         if self._aliases:
             # Out of order is normal: what came before its order is let go when the order comes.
             await release_answered(self._connection, self._scribe, "order_unknown", at=self._at)

@@ -19,6 +19,7 @@ from ordernotify.core.delivery import (
     Outcome,
     Rejected,
 )
+from ordernotify.core.holds import ON_HOLD
 from ordernotify.core.planning import SuppressionReason
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection, Pool
@@ -95,15 +96,20 @@ async def begin(
     """Record the next attempts of deliveries and return them; what must not leave any more is ended instead.
 
     Deliveries that somebody else took meanwhile are left out. What decides is asked here, when a
-    message is about to leave: newer news of its order, a stop by its reader, a platform that was stopped.
+    message is about to leave: newer news of its order, a stop by its reader, a platform that was stopped, and a
+    regulatory hold of its order, until whose end the message waits.
     """
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(
             "SELECT d.id, d.version, d.attempts, m.body,"
-            " (o.status_at > d.event_at AND d.template <> 'correction' AND o.status <> e.status) AS overtaken,"
+            # While an order is held, the word that it is under review stays the last one that clients are told.
+            " (o.status_at > d.event_at AND d.template <> 'correction' AND o.status <> e.status"
+            "  AND (h.id IS NULL OR e.status <> 'regulatory_hold')) AS overtaken,"
+            " (h.id IS NOT NULL AND e.status <> 'regulatory_hold') AS held,"
             " EXISTS (SELECT 1 FROM opt_out x WHERE x.channel = d.channel AND x.address = d.address) AS stopped"
             " FROM delivery d JOIN message m ON m.delivery_id = d.id JOIN orders o ON o.id = d.order_id"
             " JOIN event e ON e.id = d.event_id"
+            " LEFT JOIN hold h ON h.order_id = d.order_id AND h.ended_at IS NULL"
             " WHERE d.id = ANY($1) AND d.status IN ('authorized', 'deferred')"
             " AND NOT EXISTS (SELECT 1 FROM channel c WHERE c.platform = $2 AND c.stopped_code <> '')"
             " ORDER BY d.id FOR UPDATE OF d SKIP LOCKED",
@@ -112,10 +118,14 @@ async def begin(
         )
         if not rows:
             return []
-        statuses = [_status_before_leaving(row["overtaken"], row["stopped"]) for row in rows]
+        statuses = [
+            next((status for what, status in _BEFORE_LEAVING if row[what]), DeliveryStatus.SENDING) for row in rows
+        ]
         await connection.execute(
             "UPDATE delivery SET status = s.status, status_at = $3, version = version + 1, sender = $4,"
-            " code = s.code, attempts = attempts + (s.status = 'sending')::int"
+            " code = s.code, attempts = attempts + (s.status = 'sending')::int,"
+            # Whoever releases the order sets the time.
+            " next_attempt_at = CASE WHEN s.status = 'deferred' THEN 'infinity' ELSE next_attempt_at END"
             " FROM unnest($1::uuid[], $2::text[], $5::text[]) AS s(id, status, code) WHERE delivery.id = s.id",
             [row["id"] for row in rows],
             [status.value for status in statuses],
@@ -148,21 +158,23 @@ async def begin(
     ]
 
 
+# What keeps a message from leaving, by the column that says so; the first that holds decides.
+_BEFORE_LEAVING = (
+    ("stopped", DeliveryStatus.SUPPRESSED),
+    ("overtaken", DeliveryStatus.SUPERSEDED),
+    ("held", DeliveryStatus.DEFERRED),
+)
 _TYPE_BEFORE = {
+    DeliveryStatus.DEFERRED: AuditType.DELIVERY_DEFERRED,
     DeliveryStatus.SENDING: AuditType.DELIVERY_ATTEMPTED,
     DeliveryStatus.SUPERSEDED: AuditType.DELIVERY_SUPERSEDED,
     DeliveryStatus.SUPPRESSED: AuditType.DELIVERY_SUPPRESSED,
 }
 _REASON_BEFORE = {
+    DeliveryStatus.DEFERRED: ON_HOLD,
     DeliveryStatus.SUPERSEDED: "superseded",
     DeliveryStatus.SUPPRESSED: SuppressionReason.OPTED_OUT.value,
 }
-
-
-def _status_before_leaving(overtaken: bool, stopped: bool) -> DeliveryStatus:  # noqa: FBT001 - two columns of one row
-    if stopped:
-        return DeliveryStatus.SUPPRESSED
-    return DeliveryStatus.SUPERSEDED if overtaken else DeliveryStatus.SENDING
 
 
 def status_after(outcome: Outcome) -> DeliveryStatus:

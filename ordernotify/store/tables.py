@@ -118,6 +118,7 @@ class Contract(SQLModel, table=True):
     label: str = Field(default="fci", sa_column_kwargs={"server_default": "fci"})
     categories: list[str] = _words()
     ldc: list[str] = _words()
+    release_by_two: bool = Field(default=False, sa_column_kwargs={"server_default": sa.false()})
 
 
 class Channel(SQLModel, table=True):
@@ -428,3 +429,73 @@ class Incident(SQLModel, table=True):
     opened_at: datetime = _moment()
     closed_at: datetime | None = _moment(default=None)
     times: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    level: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
+
+
+class Person(SQLModel, table=True):
+    """An account of the supplier's staff."""
+
+    __tablename__ = "person"
+    id: str = Field(primary_key=True)
+    name: str
+    roles: list[str] = _words()
+    password_hash: str
+    active: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
+    failed_attempts: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
+    locked_until: datetime | None = _moment(default=None)
+    password_changed_at: datetime = _moment()
+    created_at: datetime = _moment()
+    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
+class Session(SQLModel, table=True):
+    """A person signed in somewhere; the token itself is only with that person."""
+
+    __tablename__ = "session"
+    token: bytes = Field(primary_key=True)
+    person_id: str = Field(foreign_key="person.id", index=True)
+    csrf: str
+    created_at: datetime = _moment()
+    last_seen_at: datetime = _moment()
+    expires_at: datetime = _moment()
+    revoked_at: datetime | None = _moment(default=None)
+
+
+class ApprovalCode(SQLModel, table=True):
+    """A code that proves, once and for minutes, who decides in another place."""
+
+    __tablename__ = "approval_code"
+    sha256: bytes = Field(primary_key=True)
+    person_id: str = Field(foreign_key="person.id", index=True)
+    expires_at: datetime = _moment()
+    used_at: datetime | None = _moment(default=None)
+
+
+class Hold(SQLModel, table=True):
+    """An order of which clients are told no more until compliance releases it."""
+
+    __tablename__ = "hold"
+    __table_args__ = (sa.Index("hold_open", "order_id", unique=True, postgresql_where=sa.text("ended_at IS NULL")),)
+    id: UUID = Field(primary_key=True)
+    order_id: UUID = Field(foreign_key="orders.id")
+    event_id: UUID
+    opened_at: datetime = _moment()
+    asked_at: datetime = _moment()
+    round: int = Field(default=1, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "1"})
+    asks: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    flow_run_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    runs: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    ended_at: datetime | None = _moment(default=None)
+    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
+class HoldVote(SQLModel, table=True):
+    """What one person decided of a hold, once in each round."""
+
+    __tablename__ = "hold_vote"
+    hold_id: UUID = Field(primary_key=True, foreign_key="hold.id")
+    round: int = Field(primary_key=True, sa_type=sa.SmallInteger)
+    person_id: str = Field(primary_key=True, foreign_key="person.id")
+    decision: str
+    reason: str
+    at: datetime = _moment()

@@ -90,6 +90,7 @@ async def to_word(pool: Pool, event_ids: Sequence[UUID]) -> list[ToWord]:
 def _to_word(row: asyncpg.Record) -> ToWord:
     content = row["content"]
     refs = {**row["refs"], **content["refs"]}
+    status = OrderStatus(content["status"])
     return ToWord(
         delivery_id=row["id"],
         reference=row["reference"],
@@ -107,13 +108,14 @@ def _to_word(row: asyncpg.Record) -> ToWord:
         government=bool(row["contract_id"]),
         removed=tuple(row["removed"]),
         notice_only=bool(row["notice_ref"]),
-        status=OrderStatus(content["status"]),
+        status=status,
         occurred_at=row["event_at"],
         order_no=row["order_no"],
         # What the event said counts; what it left out is taken from what is known of the order.
         carrier=content["carrier"] or row["carrier"],
         tracking_no=content["tracking_no"] or row["tracking_no"],
-        promised_date=content["promised_date"] or row["promised_date"],
+        # A delay that names no new date is not told with the old one.
+        promised_date=content["promised_date"] or ("" if status is OrderStatus.DELAYED else row["promised_date"]),
         detail=content["detail"],
         lines=tuple((str(sku), int(quantity)) for sku, quantity in row["lines"]),
         refs=refs,

@@ -19,7 +19,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from ordernotify.clock import now
 from ordernotify.runtime import Runtime
-from ordernotify.store import inbox, quarantine
+from ordernotify.store import holds, inbox, quarantine
 from ordernotify.store.database import DATABASE_AWAY, INBOX, listening
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 from ordernotify.store.place import read_urls
@@ -207,6 +207,7 @@ class Dispatcher:
     async def _sweep(self) -> None:
         await self._next.renew()
         await quarantine.sweep(self._house.pool, self._house.scribe, at=now())
+        await holds.let_go(self._house.pool, at=now())
 
     def _held(self) -> list[UUID]:
         """Return the batches of our own runs and of those that people started in this process."""

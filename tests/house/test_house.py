@@ -148,6 +148,16 @@ NO_RECORD_OF_THEIR_OWN = {
     "hearing._write_shipments": "recorded by write in the same transaction, or a schedule",
     "hearing._accept": "names for orders; the events are recorded by the inbox in the same transaction",
     "quotas.grant": "a count of calls",
+    "holds.let_go": "a schedule; the end of the hold is recorded",
+    "hold_questions.pass_over": "which question is open; nothing was answered",
+    "hold_questions.note_hold_run": "which run asks",
+    "holds._first_vote": "recorded by _keep, _release or refuse in the same transaction",
+    "holds.refuse": "recorded by _move",
+    "holds._keep": "recorded by _move",
+    "holds._release": "recorded by _move",
+    "sessions.session_of": "when a session was last used, to the minute",
+    "sessions.sign_in": "recorded by proven in the same transaction",
+    "sessions.issue_code": "recorded by proven in the same transaction",
 }
 _WRITES = re.compile(r"\b(INSERT INTO (?!audit\.)\w|UPDATE \w+ SET|DELETE FROM (?!audit\.)\w)")
 
