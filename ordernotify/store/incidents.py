@@ -28,6 +28,7 @@ class IncidentKind(StrEnum):
     EXTRACT_REFUSED = "extract_refused"  # an order extract that cannot be read
     EXTRACT_ROWS_HELD = "extract_rows_held"  # rows of an extract that broke a promise
     EXTRACT_DRIFTED = "extract_drifted"  # far more or far fewer rows than the day before
+    SUMMARY_FAILED = "summary_failed"  # a client's daily summary could not be made
     RUN_FAILED = "run_failed"  # a flow run ended by surprise
 
 

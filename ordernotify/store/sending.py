@@ -100,9 +100,10 @@ async def begin(
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(
             "SELECT d.id, d.version, d.attempts, m.body,"
-            " (o.status_at > d.event_at AND d.template <> 'correction' AND o.status <> e.status) AS overtaken,"
+            " coalesce(o.status_at > d.event_at AND d.template <> 'correction' AND o.status <> e.status, false)"
+            " AS overtaken,"
             " EXISTS (SELECT 1 FROM opt_out x WHERE x.channel = d.channel AND x.address = d.address) AS stopped"
-            " FROM delivery d JOIN message m ON m.delivery_id = d.id JOIN orders o ON o.id = d.order_id"
+            " FROM delivery d JOIN message m ON m.delivery_id = d.id LEFT JOIN orders o ON o.id = d.order_id"
             " JOIN event e ON e.id = d.event_id"
             " WHERE d.id = ANY($1) AND d.status IN ('authorized', 'deferred')"
             " AND NOT EXISTS (SELECT 1 FROM channel c WHERE c.platform = $2 AND c.stopped_code <> '')"

@@ -134,6 +134,8 @@ NO_RECORD_OF_THEIR_OWN = {
     "orders._write_orders": "recorded by _settle in the same transaction",
     "orders._write": "emits what was gathered",
     "directory._put_recipients": "recorded by put_client",
+    "summary_records._write_batch": "recorded by record",
+    "summary_records._write_deliveries": "recorded by record",
 }
 _WRITES = re.compile(r"\b(INSERT INTO (?!audit\.)\w|UPDATE \w+ SET|DELETE FROM (?!audit\.)\w)")
 
