@@ -12,13 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from sendgrid.helpers.mail import Category, CustomArg, From, Header, Mail, Personalization, ReplyTo, To
 
 from ordernotify.core.channels import Channel, Level
-from ordernotify.core.delivery import (
-    Accepted,
-    Deferred,
-    FailureKind,
-    Message,
-    Outcome,
-)
+from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Message, Outcome
 from ordernotify.core.recipients import Refused, read_email
 from ordernotify.platforms._base import (
     Answer,
@@ -159,6 +153,8 @@ def one_line(text: str) -> str:
 def group(message: Message, settings: SendGridSettings) -> str:
     """Return what messages of one call must share: the template, or the very same words, and the same files."""
     words = settings.template_id or f"{message.subject}\0{message.text}\0{message.html}"
+    if not message.attachments and settings.template_id:
+        return words
     return hashlib.sha256(b"\0".join([words.encode(), *(one.content for one in message.attachments)])).hexdigest()
 
 
