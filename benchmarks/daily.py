@@ -6,6 +6,7 @@ Prints the seconds until every summary is at the stub, how many they were, and t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 
+from benchmarks.burst import cpu_s
 from ordernotify.clock import now
 from ordernotify.house import House
 from ordernotify.settings import Settings
@@ -64,6 +66,7 @@ async def _daily(house: House, port: int, stub_pid: int) -> dict[str, object]:
     await _fill(connection)
     pids = {**house.pids(), "stub": stub_pid}
     largest: Counter[str] = Counter()
+    before = {name: cpu_s(pid) for name, pid in pids.items()}
     began = time.perf_counter()
     await _start(house)
     async with httpx.AsyncClient(trust_env=False) as client:
@@ -79,6 +82,7 @@ async def _daily(house: House, port: int, stub_pid: int) -> dict[str, object]:
         distinct = int((await client.get(f"http://127.0.0.1:{port}/count")).text.split()[1])
     while await connection.fetchval("SELECT count(*) FROM delivery WHERE status <> 'sent'"):
         await asyncio.sleep(0.1)
+    after = {name: cpu_s(pid) for name, pid in pids.items()}
     recorded_s = time.perf_counter() - began
     size = await connection.fetchval("SELECT avg(length(body))::int FROM message")
     await connection.close()
@@ -91,6 +95,7 @@ async def _daily(house: House, port: int, stub_pid: int) -> dict[str, object]:
         "messages_at_stub": arrived,
         "distinct_at_stub": distinct,
         "bytes_a_message": size,
+        "cpu_s": {name: round(after[name] - before[name], 1) for name in pids},
         "largest_resident_mib": dict(largest),
         "largest_resident_mib_of_all": sum(largest.values()),
     }
@@ -157,11 +162,17 @@ async def _start(house: House) -> None:
 
 
 def _resident_mib(pid: int) -> int:
+    """Return the memory of a process and its children; what several share counts in parts."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except FileNotFoundError:
         return 0
-    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS:")), 0)
+    total = 0
+    for each in (pid, *children):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total // 1024
 
 
 if __name__ == "__main__":

@@ -58,11 +58,13 @@ async def _send_all(part: int, of: int, *, early: bool, total: int) -> dict[str,
     if not total:
         return {"clients": 0}
     progress = await acreate_progress_artifact(progress=0.0, key="summaries", description=f"{total} clients")
-    places, sends, counts = asyncio.Semaphore(_AT_A_TIME), list[asyncio.Task[dict[str, int]]](), Counter[str]()
+    places, sends, counts = asyncio.Semaphore(_AT_A_TIME), list[asyncio.Task[None]](), Counter[str]()
 
-    async def one(batch_id: UUID) -> dict[str, int]:
+    async def one(batch_id: UUID) -> None:
         try:
-            return await _send(batch_id)
+            counts.update(await _send(batch_id))
+            done = sum(number for what, number in counts.items() if what.startswith("event "))
+            await aupdate_progress_artifact(progress, progress=min(100.0, 100.0 * done / total))
         finally:
             places.release()
 
@@ -73,15 +75,13 @@ async def _send_all(part: int, of: int, *, early: bool, total: int) -> dict[str,
             if batch_id is None:
                 break
             sends.append(asyncio.create_task(one(batch_id)))
-            left = await count_due(part, of, early)
-            await aupdate_progress_artifact(progress, progress=100.0 * max(0, total - left) / total)
     finally:
         # A surprise in one batch must not keep the others from being recorded; it turns the run red after.
         ended = await asyncio.gather(*sends, return_exceptions=True)
     for each in ended:
         if isinstance(each, BaseException):
             raise each
-        counts += Counter(each)
+    await aupdate_progress_artifact(progress, progress=100.0)
     return {"clients": total, **counts}
 
 

@@ -53,14 +53,15 @@ async def count_due(part: int, of: int, early: bool) -> int:  # noqa: FBT001 - a
 async def make(part: int, of: int, early: bool) -> UUID | None:  # noqa: FBT001 - as a person gives it to the run
     """Make the next summaries of a range of clients; returns the batch that sends them, None when none is left."""
     house = await runtime.current()
-    while True:
-        at = now()
-        clients = _range(await summaries.due_clients(house.pool, at=at, early=early), part, of)[:_CLIENTS]
-        if not clients:
-            return None
-        batch_id = new_id()
-        if await make_for(house, clients, batch_id=batch_id, run_id=str(flow_run.id or ""), at=at):
-            return batch_id
+    async with house.summing:
+        while True:
+            at = now()
+            clients = _range(await summaries.due_clients(house.pool, at=at, early=early), part, of)[:_CLIENTS]
+            if not clients:
+                return None
+            batch_id = new_id()
+            if await make_for(house, clients, batch_id=batch_id, run_id=str(flow_run.id or ""), at=at):
+                return batch_id
 
 
 async def make_for(house: Runtime, clients: Sequence[DueClient], *, batch_id: UUID, run_id: str, at: datetime) -> int:

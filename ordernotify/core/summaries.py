@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from ordernotify.core.channels import Channel, Level
@@ -38,13 +39,17 @@ def due(zone: tzinfo, at: datetime, hour: time, last_day: date | None, *, since:
     wants the older ones. ``last_day`` is that of the last summary. Hours before ``since``, when the client
     came, are not caught up.
     """
-    today = at.astimezone(zone).date()
-    for day in (today, today - _DAY):
-        begins = moment(zone, day, hour)
-        if begins is None or begins > at:
-            continue
-        return day if begins > since and (last_day is None or day > last_day) else None
-    return None
+    day, begins = _newest(zone, at, hour)
+    return day if begins > since and (last_day is None or day > last_day) else None
+
+
+@lru_cache(maxsize=1024)
+def _newest(zone: tzinfo, at: datetime, hour: time) -> tuple[date, datetime]:
+    """Return the last local day whose ``hour`` has come, and when it came; many clients share a clock."""
+    day = at.astimezone(zone).date()
+    while (begins := moment(zone, day, hour)) is None or begins > at:
+        day -= _DAY
+    return day, begins
 
 
 def moment(zone: tzinfo, day: date, hour: time) -> datetime | None:
