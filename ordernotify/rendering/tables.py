@@ -30,7 +30,7 @@ SURE: Final = frozenset({*FACTS["facts"], *TABLES["bar"], "order_no", "status_wo
 # White can be read on each of them.
 TONES: Final[Mapping[OrderStatus, str]] = {
     OrderStatus.RECEIVED: "#64748b",
-    OrderStatus.PROCESSING: "#475569",
+    OrderStatus.PROCESSING: "#334155",
     OrderStatus.SHIPPED: "#1f4e79",
     OrderStatus.OUT_FOR_DELIVERY: "#0f766e",
     OrderStatus.DELIVERED: "#166534",

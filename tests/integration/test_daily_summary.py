@@ -259,7 +259,7 @@ async def test_a_large_client_reads_fifty_orders_and_finds_the_rest_attached(mor
     assert await mornings.run(MORNING) == 1
     (message,) = await mornings.messages()
     assert message.html.count("<b>N-") + message.html.count("<b>SO-") == 50
-    assert "150 more orders are in the attached file: orders-2026-03-02.csv" in message.text
+    assert "150 more in the attached file: orders-2026-03-02.csv" in message.text
     assert len(message.attachments[0].content.splitlines()) == 201
     assert len(message.html) < 100_000
 
@@ -277,8 +277,8 @@ async def test_an_order_that_a_channel_may_not_carry_is_counted_and_one_the_read
         await mornings.order("GOV-7001", client=client, label="cui", contract_id="N1", tracking_no="1Z999AA10123456784")
     assert await mornings.run(MORNING) == 2
     acme, other = sorted(await mornings.messages(), key=lambda message: message.to)
-    assert "1 orders: see the portal" in acme.text
-    assert "orders: see the portal" not in other.text
+    assert "1 only in the portal" in acme.text
+    assert "only in the portal" not in other.text
     for message in (acme, other):
         everything = message.text + message.html + message.attachments[0].content.decode()
         assert "SO-OPEN-1" in everything
