@@ -170,7 +170,7 @@ class RunningHouse:
     def prefect(self):
         return Prefect(self)
 
-    async def onboard(self, client, **contacts):
+    async def onboard(self, client, *, summary_at="", **contacts):
         """Make a client of one person with ``platform=address``; both become private values."""
         channels = {"twilio": "sms", "sendgrid": "email", "slack": "chat"}
         person = {
@@ -183,8 +183,9 @@ class RunningHouse:
             ],
         }  # fmt: skip
         self.private |= {*contacts.values(), person["name"]}
+        body = {"name": client.title(), "summary_at": summary_at, "recipients": [person]}
         async with self.web() as web:
-            answer = await web.put(f"/api/v1/clients/{client}", json={"name": client.title(), "recipients": [person]})
+            answer = await web.put(f"/api/v1/clients/{client}", json=body)
             assert answer.status_code == 204, answer.text
 
     async def post(self, client, order, status="received", **more):

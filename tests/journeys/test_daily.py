@@ -47,7 +47,7 @@ def row(client, order, status="processing"):
 async def mail_clients(house, prefix, count):
     names = [f"{prefix}{number}" for number in range(count)]
     for name in names:
-        await house.onboard(name, sendgrid=f"ann@{name}-journey.example")
+        await house.onboard(name, summary_at="07:00", sendgrid=f"ann@{name}-journey.example")
     return names
 
 
