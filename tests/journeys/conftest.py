@@ -63,6 +63,8 @@ class RunningHouse:
             "ORDERNOTIFY_STATE_DIR": str(self.state),
             "ORDERNOTIFY_API_KEYS": KEY["x-api-key"],
             "ORDERNOTIFY_STANDARD_WEBHOOKS_WEBHOOK_SECRET": SECRET,
+            # Few, so that more than a handful of summaries is cut into runs of the work pool.
+            "ORDERNOTIFY_SUMMARY_CLIENTS_A_RUN": "4",
             "NO_COLOR": "1",
         }
 
