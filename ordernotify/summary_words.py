@@ -20,7 +20,7 @@ from ordernotify.core.planning import NOTICE_TEMPLATE, SUMMARY_TEMPLATE
 from ordernotify.core.summaries import Cut, Group, Named, group
 from ordernotify.platforms import PLATFORMS
 from ordernotify.rendering import Library, RenderProblem
-from ordernotify.rendering.spreadsheet import spreadsheet
+from ordernotify.rendering.spreadsheet import cells, spreadsheet
 from ordernotify.rendering.tables import Listing
 from ordernotify.settings import Settings
 from ordernotify.store.summary_records import Summed
@@ -43,31 +43,22 @@ def summed(
 ) -> Summed:
     """Return the summary of ``day`` for one contact, scanned by the content gate."""
     contact = cut.contact
-    notice_ref = notice_reference(os.urandom(8)) if cut.notice_only else ""
     ours = {
         "supplier_name": settings.supplier_name,
         "support_contact": settings.support_contact,
         "portal_url": settings.portal_url,
     }
     rows = _by_group(cut, day)
-    attachment = _attachment(rows, cut, day=day, library=library)
+    notice_ref, attachment, listing = "", None, Listing()
     if cut.notice_only:
-        template, fields, listing = NOTICE_TEMPLATE, {**ours, "notice_ref": notice_ref}, None
+        template, notice_ref = NOTICE_TEMPLATE, notice_reference(os.urandom(8))
+        fields = {**ours, "notice_ref": notice_ref}
     else:
-        template = SUMMARY_TEMPLATE
-        listing, more = _listing(cut, rows, channel=contact.channel)
-        fields = {
-            **ours,
-            "client_name": client_name,
-            "recipient_name": cut.recipient.name,
-            "summary_day": day.isoformat(),
-            "open_orders": str(sum(one.standing.is_open for one in cut.named)) if cut.named else "",
-            "changed_orders": _number(sum(one.standing.changed for one in cut.named)),
-            "late_orders": _number(len(rows[Group.ATTENTION])),
-            "more_orders": _number(more),
-            "unnamed_orders": _number(cut.unnamed),
-            "attachment_name": attachment.name if attachment else "",
-        }
+        template, attachment = SUMMARY_TEMPLATE, _attachment(rows, cut, day=day, library=library)
+        listing, more = _listing(cut, rows)
+        numbers = _numbers(cut, rows, more=more)
+        about = {"client_name": client_name, "recipient_name": cut.recipient.name, "summary_day": day.isoformat()}
+        fields = {**ours, **about, **numbers, "attachment_name": attachment.name if attachment else ""}
         fields = {name: value for name, value in fields.items() if name not in cut.decision.removed}
     rendered = library.render(
         template=template, channel=contact.channel, language=cut.recipient.language, fields=fields, listing=listing
@@ -84,9 +75,10 @@ def summed(
     )
     if isinstance(rendered, RenderProblem):
         return replace(made, code=f"template_{rendered.code}")
-    code = _gate(
-        (rendered.subject, rendered.text, rendered.html), attachment, cut, ours=list(ours.values()), settings=settings
-    )
+    # One order's number may be the beginning of another's, which is shown.
+    numbered = ("order_no", "tracking_no")
+    public = [*ours.values(), *(row[name] for row in _shown(listing) for name in numbered if row.get(name))]
+    code = _gate((rendered.subject, rendered.text, rendered.html), attachment, cut, public=public, settings=settings)
     if code:
         return replace(made, code=code)
     message = Message(
@@ -116,10 +108,10 @@ def _by_group(cut: Cut, day: date) -> dict[Group, list[Named]]:
     return rows
 
 
-def _listing(cut: Cut, rows: Mapping[Group, Sequence[Named]], *, channel: Channel) -> tuple[Listing, int]:
+def _listing(cut: Cut, rows: Mapping[Group, Sequence[Named]]) -> tuple[Listing, int]:
     """Return the picture's numbers and the orders that the message names itself, and how many it does not."""
     counts = Counter(one.standing.status for one in cut.named)
-    if channel is not Channel.EMAIL:
+    if cut.contact.channel is not Channel.EMAIL:
         return Listing(counts=counts), 0
     chosen: dict[str, list[dict[str, str]]] = {}
     room = _NAMED_AT_MOST
@@ -127,6 +119,22 @@ def _listing(cut: Cut, rows: Mapping[Group, Sequence[Named]], *, channel: Channe
         chosen[part.value] = [_row(one) for one in rows[part][:room]]
         room -= len(chosen[part.value])
     return Listing(counts=counts, rows=chosen), len(cut.named) - (_NAMED_AT_MOST - room)
+
+
+def _numbers(cut: Cut, rows: Mapping[Group, Sequence[Named]], *, more: int) -> dict[str, str]:
+    """Return the numbers of a summary; of those that are none it says nothing."""
+    numbers = {
+        "changed_orders": sum(one.standing.changed for one in cut.named),
+        "late_orders": len(rows[Group.ATTENTION]),
+        "more_orders": more,
+        "unnamed_orders": cut.unnamed,
+    }
+    shown = {name: str(number) if number else "" for name, number in numbers.items()}
+    return {"open_orders": str(sum(one.standing.is_open for one in cut.named)) if cut.named else "", **shown}
+
+
+def _shown(listing: Listing) -> list[Mapping[str, str]]:
+    return [row for rows in listing.rows.values() for row in rows]
 
 
 def _row(one: Named) -> dict[str, str]:
@@ -152,24 +160,14 @@ def _attachment(rows: Mapping[Group, Sequence[Named]], cut: Cut, *, day: date, l
 
 
 def _gate(
-    parts: Iterable[str], attachment: Attachment | None, cut: Cut, *, ours: Sequence[str], settings: Settings
+    parts: Iterable[str], attachment: Attachment | None, cut: Cut, *, public: Iterable[str], settings: Settings
 ) -> str:
     """Return the code of what must not leave, '' when all may."""
     links = [urlsplit(settings.portal_url).hostname or ""]
-    shown = [value for one in cut.named for value in (one.standing.order_no, one.standing.tracking_no) if value]
-    # One order's number may be the beginning of another's.
-    hits = scan(
-        parts, sealed=cut.withheld, ceiling=cut.label, links_allowed=links, public=[*ours, *shown[: 2 * _NAMED_AT_MOST]]
-    )
+    hits = scan(parts, sealed=cut.withheld, ceiling=cut.label, links_allowed=links, public=public)
     if attachment is not None and not hits:
-        text = attachment.content.decode("utf-8-sig")
-        hits = scan((text,), sealed=(), ceiling=cut.label, links_allowed=links)
-        # The file is cells of orders that may be named: what may not be there would be a cell of its own.
-        cells = {cell.strip('"') for line in text.splitlines() for cell in line.split(",")}
-        if not cells.isdisjoint(cut.withheld):
+        numbers, words = cells(attachment.content)
+        if not numbers.isdisjoint(cut.withheld):
             return "gate_sealed_attachment"
+        hits = scan(("\n".join(words),), sealed=cut.withheld, ceiling=cut.label, links_allowed=links)
     return f"gate_{hits[0].kind}_{hits[0].rule}" if hits else ""
-
-
-def _number(count: int) -> str:
-    return str(count) if count else ""

@@ -12,6 +12,7 @@ from ordernotify.rendering.words import Words
 
 COLUMNS: Final = ("order_no", "status", "since", "promised_date", "carrier", "tracking_no")
 _HEADINGS: Final[Mapping[str, str]] = {"status": "status_word"}
+_NAMES: Final = frozenset({"order_no", "tracking_no"})
 # At these a spreadsheet takes a cell for a formula.
 _FORMULA: Final = ("=", "+", "-", "@")
 
@@ -30,6 +31,16 @@ def spreadsheet(rows: Iterable[Mapping[str, str]], words: Words) -> bytes:
         writer.writerow([_cell(shown.get(name, "")) for name in COLUMNS])
     # By this mark spreadsheets know that it is UTF-8.
     return b"\xef\xbb\xbf" + file.getvalue().encode()
+
+
+def cells(content: bytes) -> tuple[set[str], set[str]]:
+    """Return what stands in a file that ``spreadsheet`` made: the numbers that name orders, and all other words."""
+    rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    numbers = {
+        cell.removeprefix("'") for row in rows[1:] for name, cell in zip(COLUMNS, row, strict=True) if name in _NAMES
+    }
+    words = {cell for row in rows for name, cell in zip(COLUMNS, row, strict=True) if name not in _NAMES}
+    return numbers, words
 
 
 def _cell(value: str) -> str:

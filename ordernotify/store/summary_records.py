@@ -13,7 +13,7 @@ from ordernotify.core.audit import AuditType
 from ordernotify.core.delivery import DeliveryStatus, Message
 from ordernotify.core.events import Trigger
 from ordernotify.core.labels import Label
-from ordernotify.core.planning import Suppressed
+from ordernotify.core.planning import Suppressed, SuppressionReason
 from ordernotify.core.policy import POLICY_VERSION
 from ordernotify.core.summaries import SOURCE, Cut, dedupe_key
 from ordernotify.store.audit import Record, Scribe, emit
@@ -219,7 +219,7 @@ def _worded(scribe: Scribe, one: Made, each: Summed, *, at: datetime) -> Record:
 def _causes(one: Made) -> list[Incident]:
     if one.failed:
         return [Incident(IncidentKind.SUMMARY_FAILED, dedupe_key(one.client.id, one.client.day), code=one.failed)]
-    return [
+    stopped = [
         Incident(
             IncidentKind.CONTENT_STOPPED,
             str(each.delivery_id),
@@ -230,3 +230,6 @@ def _causes(one: Made) -> list[Incident]:
         for each in one.summed
         if each.message is None
     ]
+    missing = {row.contact.platform for row in one.suppressed if row.reason is SuppressionReason.NOT_CONFIGURED}
+    code = SuppressionReason.NOT_CONFIGURED.value
+    return stopped + [Incident(IncidentKind.PLATFORM_STOPPED, name, code=code) for name in sorted(missing)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ordernotify.clock import new_id
 from ordernotify.core.channels import Channel, Level
 from ordernotify.core.events import OrderStatus
 from ordernotify.core.labels import Label
@@ -19,6 +21,8 @@ from ordernotify.core.summaries import Cut, Group, Standing, cut, due, group, mo
 from ordernotify.rendering import Library, Rendered
 from ordernotify.rendering.spreadsheet import spreadsheet
 from ordernotify.rendering.tables import TABLES, Listing
+from ordernotify.settings import Settings
+from ordernotify.summary_words import summed
 
 LIBRARY = Library.load()
 FACTS = LIBRARY.facts("summary")
@@ -262,6 +266,46 @@ def test_a_row_without_a_carrier_leaves_no_gap_and_one_without_a_number_is_left_
 
 def test_every_group_of_orders_has_its_table():
     assert {name for name, columns in TABLES.items() if "order_no" in columns} == {part.value for part in Group}
+
+
+def words_of(found):
+    return summed(
+        found, delivery_id=new_id(), event_id=new_id(), client_name="Acme", day=DAY, library=LIBRARY,
+        at=datetime(2026, 11, 24, 12, tzinfo=UTC), settings=Settings(),
+    )  # fmt: skip
+
+
+def test_an_order_whose_number_begins_a_shown_one_is_withheld_without_stopping_the_summary():
+    shown = [standing(f"SO-10{number}") for number in range(60)]
+    made = words_of(told(government("SO-10"), *shown, contracts=frozenset({"N1"})))
+    assert made.message is not None, made.code
+    assert made.message.variables["unnamed_orders"] == "1"
+    assert made.message.variables["more_orders"] == "10"
+    assert ">SO-10<" not in made.message.html
+
+
+def test_a_withheld_value_that_stands_in_the_words_stops_the_summary():
+    secret = government("GOV-7001")
+    leak = replace(standing(), carrier="UPS re GOV-7001")
+    made = words_of(told(leak, secret, contracts=frozenset({"N1"})))
+    assert (made.message, made.code) == (None, "gate_sealed_sealed-value")
+    # Also where only the file names the order.
+    many = [standing(f"SO-20{number}") for number in range(60)]
+    made = words_of(told(*many, replace(leak, since=date(2026, 11, 23)), secret, contracts=frozenset({"N1"})))
+    assert (made.message, made.code) == (None, "gate_sealed_sealed-value")
+    marked = words_of(told(replace(standing(), carrier="CUI//SP-CTI")))
+    assert marked.message is None
+    assert marked.code.startswith("gate_marking_")
+
+
+def test_a_file_that_is_too_large_for_the_platform_stays_behind_and_the_words_say_so():
+    many = [standing(f"SO-{number:06}") for number in range(40_000)]
+    made = words_of(told(*many, point=contact(platform="outlook")))
+    assert made.message.attachments == ()
+    assert "39950 more in the portal" in made.message.text
+    kept = words_of(told(*many))
+    assert "39950 more in the attached file: orders-2026-11-24.csv" in kept.message.text
+    assert kept.message.attachments[0].content.count(b"\r\n") == 40_001
 
 
 @given(st.text(max_size=30))
