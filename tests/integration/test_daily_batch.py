@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import random
+import sqlite3
 import time
 from datetime import UTC, date, datetime, timedelta
 
@@ -349,6 +350,18 @@ async def test_a_name_that_is_no_tables_is_never_asked_for(batch, erp, tmp_path)
     with pytest.raises(TableUnreadableError, match="must have the columns"):
         await write_down(url, "plain", tmp_path / "x.csv")
     assert not (tmp_path / "x.csv").exists()
+
+
+async def test_a_table_of_another_dialect_is_written_down_by_the_same_words(tmp_path):
+    with sqlite3.connect(tmp_path / "erp.db") as made:
+        made.execute('CREATE TABLE "order" (Order_No, client, status, changed_at, pin)')
+        made.execute("""INSERT INTO "order" VALUES ('SO-1', 'acme', 'say "hi", ok', NULL, '4711')""")
+    made.close()
+    assert await write_down(f"sqlite:///{tmp_path / 'erp.db'}", "order", tmp_path / "x.csv") == 1
+    with (tmp_path / "x.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["order_no", "client", "status", "changed_at"], ["SO-1", "acme", 'say "hi", ok', ""],
+        ]  # fmt: skip
 
 
 async def test_the_page_of_a_check_is_kept_for_its_days_and_holds_no_value_of_the_data(batch):
