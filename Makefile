@@ -9,7 +9,7 @@ RUN := "$(UV)" run --frozen --quiet
 # On two cores two workers; the journeys start whole houses and share them.
 WORKERS ?= auto
 
-.PHONY: help demo serve test check bench bench-burst bench-hang clean
+.PHONY: help demo serve test check bench bench-burst bench-hang bench-daily clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,13 +40,16 @@ check: .venv/.ready ## Lint, format, types, imports
 	$(RUN) mypy
 	$(RUN) lint-imports
 
-bench: bench-hang bench-burst ## Measure the promises of the design
+bench: bench-hang bench-burst bench-daily ## Measure the promises of the design
 
 bench-burst: .venv/.ready ## 10,000 events to one platform, against a bare loop of the same client
 	$(RUN) python -m benchmarks.burst
 
 bench-hang: .venv/.ready ## One platform hangs on every call; what do the others feel?
 	$(RUN) python -m benchmarks.hang
+
+bench-daily: .venv/.ready ## Every client's daily summary at once: 100,000 open orders, 2,000 clients
+	$(RUN) python -m benchmarks.daily
 
 clean: ## Remove what the commands above made
 	rm -rf .venv .venv-uv .ordernotify .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -139,7 +139,7 @@ async def _burst(house: House, port: int, stub_pid: int) -> dict[str, object]:
         await asyncio.sleep(3)
         await client.post(f"http://127.0.0.1:{port}/reset")
         pids = {**house.pids(), "stub": stub_pid}
-        before = {name: _cpu_s(pid) for name, pid in pids.items()}
+        before = {name: cpu_s(pid) for name, pid in pids.items()}
         groups = [
             json.dumps([_event(str(n)) for n in range(first, first + PER_POST)]) for first in range(0, EVENTS, PER_POST)
         ]
@@ -158,7 +158,7 @@ async def _burst(house: House, port: int, stub_pid: int) -> dict[str, object]:
         await asyncio.sleep(0.1)
     recorded_s = time.perf_counter() - began
     await connection.close()
-    after = {name: _cpu_s(pid) for name, pid in pids.items()}
+    after = {name: cpu_s(pid) for name, pid in pids.items()}
     return {
         "when": now().isoformat(timespec="seconds"),
         "events": EVENTS,
@@ -184,7 +184,7 @@ def _event(name: str) -> dict[str, object]:
     }
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Return user and system seconds of a process and, for PostgreSQL, of its children."""
     total = 0.0
     for each in (pid, *_children(pid)):

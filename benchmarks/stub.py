@@ -1,8 +1,9 @@
-"""A lean stand-in for one vendor: counts requests and answers 201; never the bottleneck."""
+"""A lean stand-in for a vendor (texts as Twilio, mails as SendGrid): counts and takes all; never the bottleneck."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import sys
 
@@ -38,6 +39,7 @@ class Stub(asyncio.Protocol):
             self._answer(head, body)
 
     def _answer(self, head: bytes, body: bytes) -> None:
+        status = b"201 Created"
         if head.startswith(b"GET /count"):
             text = b"%d %d" % (Stub.seen, len(Stub.references))
         elif head.startswith(b"POST /reset"):
@@ -45,11 +47,13 @@ class Stub(asyncio.Protocol):
             text = b"ok"
         else:
             Stub.seen += 1
-            Stub.references.add(body)
+            Stub.references.add(hashlib.blake2b(body, digest_size=16).digest())
             text = _BODY % Stub.seen
+            if head.startswith(b"POST /v3/mail/send"):
+                status, text = b"202 Accepted\r\nx-message-id: %d" % Stub.seen, b""
         if self._transport is not None:
             self._transport.write(
-                b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(text)
+                b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, len(text))
                 + text
             )
 

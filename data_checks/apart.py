@@ -27,8 +27,10 @@ class CheckEndedError(Exception):
     """The process of a check ended without a verdict; the message says the kind of error, never a value."""
 
 
-async def examine_apart(path: Path, sha256: str, known: Known, *, at: datetime) -> Examined | Fault:
-    """Do what ``extract_files.examine`` does, in a process that ends with it; ``path`` is absolute.
+async def examine_apart(
+    path: Path, sha256: str, known: Known, *, at: datetime, docs: Path | None = None
+) -> Examined | Fault:
+    """Do what ``extract_files.examine`` does, in a process that ends with it; paths are absolute.
 
     Raises CheckEndedError when that process fails. A caller that is cancelled ends it.
     """
@@ -40,6 +42,7 @@ async def examine_apart(path: Path, sha256: str, known: Known, *, at: datetime) 
             "skus": sorted(known.skus),
             "yesterday": known.yesterday,
             "at": at.isoformat(),
+            "docs": str(docs) if docs else "",
         }
     )
     process = await asyncio.create_subprocess_exec(
@@ -85,7 +88,8 @@ def _told(asked: dict[str, Any]) -> dict[str, Any]:
         skus=frozenset(asked["skus"]),
         yesterday=asked["yesterday"],
     )
-    found = examine(Path(asked["path"]), asked["sha256"], known, at=datetime.fromisoformat(asked["at"]))
+    docs = Path(asked["docs"]) if asked["docs"] else None
+    found = examine(Path(asked["path"]), asked["sha256"], known, at=datetime.fromisoformat(asked["at"]), docs=docs)
     if isinstance(found, Fault):
         return {"fault": found.value}
     return {

@@ -34,7 +34,7 @@ _WORDS: Final[Mapping[str, Callable[[str], str]]] = {
 }
 
 
-def examine(path: Path, sha256: str, known: Known, *, at: datetime) -> Examined | Fault:
+def examine(path: Path, sha256: str, known: Known, *, at: datetime, docs: Path | None = None) -> Examined | Fault:
     """Read an extract whose bytes have this SHA-256 and check it, or say why it is refused as a whole.
 
     Imports pandas and Great Expectations, which takes seconds and a few hundred MiB.
@@ -49,7 +49,7 @@ def examine(path: Path, sha256: str, known: Known, *, at: datetime) -> Examined 
         if row is None or not any(row.values())
     ]
     readable = {number: row for number, row in enumerate(rows, 1) if row is not None and any(row.values())}
-    verdict = check(_frame(readable), known, at=at)
+    verdict = check(_frame(readable), known, at=at, docs=docs)
     good: list[tuple[int, Row]] = []
     for number, cells in readable.items():
         row = {name: text for name, text in cells.items() if text is not None}

@@ -11,8 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from data_checks.data_docs import write_page
 from ordernotify.core.events import OrderStatus
 from ordernotify.core.extracts import REQUIRED, Known, Reason
 from ordernotify.core.labels import Label
@@ -51,8 +53,10 @@ class CheckBrokenError(Exception):
     """A check could not be carried out; the message names the expectation, never a value."""
 
 
-def check(frame: DataFrame, known: Known, *, at: datetime) -> Verdict:
+def check(frame: DataFrame, known: Known, *, at: datetime, docs: Path | None = None) -> Verdict:
     """Hold ``frame`` (text or None in each cell, rows numbered by its index) against the suite.
+
+    The library's page of the check, which has no value of the data, is written to ``docs``.
 
     Raises CheckBrokenError when an expectation itself fails: a check that did not happen has not been passed.
     """
@@ -67,7 +71,10 @@ def check(frame: DataFrame, known: Known, *, at: datetime) -> Verdict:
     batch = whole.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": _derived(frame, known)})
     suite = gx.ExpectationSuite(name="order_extract", expectations=_expectations(known, at=at))
     found = batch.validate(suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False})
-    return _verdict(found.results)
+    verdict = _verdict(found.results)
+    if docs is not None:
+        write_page(found, docs)
+    return verdict
 
 
 def _verdict(results: Sequence[Any]) -> Verdict:

@@ -15,6 +15,11 @@ async def notify(batch_id: UUID) -> dict[str, int]:
     await validate(batch_id)
     await plan(batch_id)
     await render(batch_id)
+    return await send(batch_id)
+
+
+async def send(batch_id: UUID) -> dict[str, int]:
+    """Take a batch whose messages are worded to recorded outcomes; returns counts."""
     # Sign before send: a message leaves only when the record that authorizes it is signed.
     platforms = await seal(batch_id)
     ended = await asyncio.gather(

@@ -50,6 +50,8 @@ class Runtime:
     carriers: Mapping[str, PlatformSettings]
     # The batches that runs of this process work on, whoever started them: their leases are renewed.
     working: set[UUID] = field(default_factory=set)
+    # Pages of orders are worded one batch at a time: side by side they would only be done later, all of them.
+    summing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _read_at: float = 0.0
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)

@@ -53,6 +53,18 @@ class Settings(BaseSettings):
         description="Folder in which order extracts are found (CSV, JSON lines, Parquet; the day in the name, as in"
         " orders-2026-11-24.csv; written under another name and renamed when complete); default in state_dir.",
     )
+    extracts_sql_url: SecretStr | None = Field(
+        default=None, description="Database with a table that is an order extract, once a day; postgresql://..."
+    )
+    extracts_sql_table: str = Field(default="", description="That table or view, as name or schema.name.")
+    data_docs_days: int = Field(
+        default=30,
+        ge=1,
+        description="Days for which the page of each extract's check is kept (state_dir/data_docs).",
+    )
+    summary_clients_a_run: int = Field(
+        default=250, ge=1, description="Clients whose daily summaries one run makes; more are shared by more runs."
+    )
     supplier_name: str = Field(default="Northgate Defense", description="Who the messages are from.")
     support_contact: str = Field(default="support@example.com", description="Where a client may ask.")
     origin: str = Field(default="ordernotify.example.com/log", description="Name of the ledger (C2SP origin).")

@@ -7,8 +7,10 @@ of what is news hold here too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +20,7 @@ from typing import Final
 from uuid import UUID
 
 import orjson
+import structlog
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -32,7 +35,10 @@ from ordernotify.runtime import Runtime
 from ordernotify.store import extracts, inbox
 from ordernotify.store.extracts import Extract, Found, Stamp
 from ordernotify.store.inbox import Arrival
+from ordernotify.store.source_table import file_of, write_down
 from tasks.errors import surprises_made_safe
+
+log = structlog.get_logger(__name__)
 
 KINDS: Final = frozenset({".csv", ".jsonl", ".parquet"})
 
@@ -55,6 +61,8 @@ async def find_extracts(on: date | None) -> list[UUID]:
     """
     house = await runtime.current()
     folder = _folder(house)
+    if on is None:
+        await _write_table_down(house, folder)
     new = await extracts.unknown_stamps(house.pool, await asyncio.to_thread(_stamps, folder))
     found = [file for stamp in new if (file := await asyncio.to_thread(_hashed, folder, stamp)) is not None]
     await extracts.register(house.pool, house.scribe, found, at=now())
@@ -71,11 +79,16 @@ async def take_in(extract_id: UUID) -> dict[str, int]:
     house = await runtime.current()
     extract = await extracts.read(house.pool, extract_id)
     path = _folder(house) / extract.name
-    examined = await examine_apart(path, extract.sha256, await extracts.known(house.pool, extract), at=now())
+    docs = _docs(house) / extract.day.isoformat() / f"{extract.name}.html"
+    known = await extracts.known(house.pool, extract)
+    examined = await examine_apart(path, extract.sha256, known, at=now(), docs=docs)
     if isinstance(examined, Fault):
         await extracts.refuse(house.pool, house.scribe, extract, examined, at=now())
         return {"refused": 1}
     await asyncio.to_thread(_write_held, path, examined.held)
+    await asyncio.to_thread(
+        _forget_old_docs, _docs(house), now().date() - timedelta(days=house.settings.data_docs_days)
+    )
     await extracts.hold(house.pool, house.scribe, extract.id, examined.held, at=now())
     accepted = 0
     for start in range(0, len(examined.good), _CHUNK):
@@ -131,6 +144,34 @@ async def _room(house: Runtime) -> None:
 def _folder(house: Runtime) -> Path:
     chosen = house.settings.extracts_dir or house.settings.state_dir / "extracts"
     return chosen.absolute()
+
+
+async def _write_table_down(house: Runtime, folder: Path) -> None:
+    """Make today's file of the table that is an extract, once; one that cannot be read calls a person."""
+    url, table = house.settings.extracts_sql_url, house.settings.extracts_sql_table
+    path = folder / file_of(table, now().date())
+    if url is None or not table or await asyncio.to_thread(path.exists):
+        return
+    await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+    try:
+        rows = await write_down(url.get_secret_value(), table, path)
+    except Exception as error:  # noqa: BLE001 - of any driver; the files of others must not wait for it
+        log.warning("table_unreadable", kind=type(error).__name__)
+        await extracts.note_table(house.pool, house.scribe, table, readable=False, at=now())
+        return
+    log.info("table_written_down", rows=rows)
+    await extracts.note_table(house.pool, house.scribe, table, readable=True, at=now())
+
+
+def _docs(house: Runtime) -> Path:
+    return house.settings.state_dir.absolute() / "data_docs"
+
+
+def _forget_old_docs(folder: Path, before: date) -> None:
+    for one in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(ValueError):
+            if date.fromisoformat(one.name) < before:
+                shutil.rmtree(one, ignore_errors=True)
 
 
 def _stamps(folder: Path) -> list[Stamp]:

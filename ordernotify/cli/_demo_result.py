@@ -66,6 +66,9 @@ async def collect(url: str, addresses: Addresses, driven: Driven) -> dict[str, A
                 "quarantined": sum(row["count"] for row in held),
             },
             "quarantine": [dict(row) for row in held],
+            "summaries": await connection.fetchval(
+                "SELECT count(*) FROM delivery d JOIN event e ON e.id = d.event_id WHERE e.source = 'house'"
+            ),
             "lost": await connection.fetchval(_NOT_ENDED),
             "triggers": {row["trigger"]: row["count"] for row in triggers},
             "deliveries": deliveries,

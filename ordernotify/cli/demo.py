@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ordernotify.cli._console import err, fail, out, print_json, progress
+from ordernotify.cli._demo_daily import run_daily
 from ordernotify.cli._demo_exceptions import sweep_exceptions
 from ordernotify.cli._demo_input import API_KEY, HOUSE_SETTINGS, Cast, drive
 from ordernotify.cli._demo_result import collect
@@ -78,6 +79,8 @@ def _run(house: House, say: Any, *, quiet: bool) -> dict[str, Any]:
     asyncio.run(drive_tracking(house, API_KEY, driven))
     say("sweeping for exceptions")
     asyncio.run(sweep_exceptions(house.addresses, house.settings.state_dir, driven))
+    say("taking in the day's extract, sending the day's summaries")
+    asyncio.run(run_daily(house.addresses, house.settings.state_dir, driven))
     say("waiting for the last outcomes")
     result = asyncio.run(collect(house.urls.reader, house.addresses, driven))
     say("verifying the ledger")
@@ -137,6 +140,7 @@ def _print(result: dict[str, Any]) -> None:
         f"events: {events['accepted']} accepted, {events['duplicate']} redeliveries suppressed,"
         f" {events['rejected']} refused, {events['quarantined']} quarantined"
     )
+    out.print(f"daily summaries: {result['summaries']}")
     out.print(f"webhook to last platform: p50 {latency['p50']} ms, p99 {latency['p99']} ms")
     state = "[green]verified[/green]" if ledger["verified"] else "[red]BROKEN[/red]"
     out.print(f"ledger: {ledger['records']} records under {ledger['checkpoints']} signatures, {state}")

@@ -106,6 +106,15 @@ class Rejected:
 Outcome = Accepted | Deferred | Rejected
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with an e-mail."""
+
+    name: str
+    content_type: str
+    content: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """The words for one delivery, cut to what its channel may carry.
@@ -113,6 +122,7 @@ class Message:
     Plain, unescaped values: each adapter escapes by its platform's rules. ``text`` is the whole message as
     plain text; ``subject`` a one-line title; ``html`` the HTML part of an e-mail; ``facts`` labelled values
     for cards and forms; ``variables`` the same by field name, for templates kept at the platform.
+    ``attachments`` are there only for platforms that declare how much of them they take.
     ``reference`` is our idempotency key, safe to hand to a platform (it identifies nobody).
     """
 
@@ -128,6 +138,7 @@ class Message:
     facts: tuple[tuple[str, str], ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     refs: Mapping[str, str] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
     notice_only: bool = False
     edit_of: str = ""
     occurred_at: datetime | None = None

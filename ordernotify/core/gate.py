@@ -238,7 +238,8 @@ def _spans(value: str, text: str) -> Iterator[tuple[int, int]]:
 
 def _links(lowered: str, links_allowed: Iterable[str]) -> Iterator[Hit]:
     allowed: frozenset[str] | None = None
-    for word in lowered.split():
+    # A page of HTML says the same few words over and over.
+    for word in dict.fromkeys(lowered.split()):
         if "/" not in word and "www." not in word and ":" not in word:
             continue
         if _ACTIVE.search(word):

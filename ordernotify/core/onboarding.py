@@ -46,6 +46,7 @@ class ContactBody(_Body):
     verified: bool = Field(default=False, description="Whether its owner confirmed it.")
     consent: Consent = Field(default=Consent.NONE, description="What its owner allowed, with proof kept by you.")
     statuses: list[OrderStatus] = Field(default_factory=list, description="Only these; empty means all.")
+    summary: bool | None = Field(default=None, description="Gets the daily summary; left out: if it is e-mail.")
 
     @field_validator("address")
     @classmethod
@@ -55,6 +56,11 @@ class ContactBody(_Body):
         if isinstance(checked, Refused):
             raise _wrong(checked.message)
         return checked
+
+    @property
+    def wants_summary(self) -> bool:
+        """Whether the daily summary goes here too."""
+        return self.channel is Channel.EMAIL if self.summary is None else self.summary
 
 
 class RecipientBody(_Body):
@@ -91,6 +97,11 @@ class ClientBody(_Body):
     name: str = Field(min_length=1, max_length=200)
     language: str = Field(default="en", pattern=r"^[a-z]{2}$")
     time_zone: str = Field(default="UTC", examples=["America/New_York"])
+    summary_at: str = Field(
+        default="07:00",
+        pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$",
+        description="When the daily summary goes out, by the client's own clock; empty: never.",
+    )
     aliases: list[AliasBody] = Field(default_factory=list)
     recipients: list[RecipientBody] = Field(default_factory=list)
 

@@ -58,6 +58,7 @@ NOTICE_TEMPLATE = "notice"
 # An address that is not known yet: who opens the platform's deep link with this code becomes the contact.
 LINK = "link:"
 CORRECTION_TEMPLATE = "correction"
+SUMMARY_TEMPLATE = "summary"
 
 
 def plan(

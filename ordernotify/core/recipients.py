@@ -35,8 +35,8 @@ class ContactPoint:
     """One address of one person. ``position`` is its place in the fallback order, lowest first.
 
     ``level`` lowers what the platform is trusted with for this address; None leaves it as it is.
-    ``statuses`` are those the person wants to hear of here; empty means all. ``topic`` is what ``consent``
-    was asked for.
+    ``statuses`` are those the person wants to hear of here; empty means all. ``summary``: wants the daily
+    summary here. ``topic`` is what ``consent`` was asked for.
     """
 
     id: str
@@ -47,6 +47,7 @@ class ContactPoint:
     verified: bool
     position: int = 0
     statuses: frozenset[OrderStatus] = frozenset()
+    summary: bool = False
     consent: Consent = Consent.NONE
     topic: str = "order_status"
 

@@ -276,6 +276,7 @@ class Platform:
     read_answer: Callable[[Answer, Sequence[Message], Context], Sequence[Outcome]] | None = None
     converse: Callable[[Sequence[Message], Context], Conversation] | None = None
     batch: int = 1  # messages per call at the most
+    attachment_bytes: int = 0  # what the attachments of one message may come to, as files; 0: none
     group: Callable[[Message, Any], str] | None = None  # messages of one group may share a call
     idempotency: Idempotency = Idempotency.NONE
     idempotency_note: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.headerregistry import Address
@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
+from ordernotify.core.delivery import Attachment
 from ordernotify.core.recipients import Refused, read_email
 from ordernotify.platforms._base import Refusal
 
@@ -86,6 +87,7 @@ class Letter:
     message_id: str
     date: datetime
     headers: Mapping[str, str] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
 
 
 def compose(letter: Letter) -> bytes | Refusal:
@@ -115,7 +117,28 @@ def compose(letter: Letter) -> bytes | Refusal:
     message.set_content(letter.text)
     if letter.html:
         message.add_alternative(letter.html, subtype="html")
+    for one in letter.attachments:
+        kind, _, subtype = one.content_type.partition("/")
+        message.add_attachment(one.content, maintype=kind, subtype=subtype, filename=one.name)
     return message.as_bytes()
+
+
+def form_with_files(
+    fields: Sequence[tuple[str, str]], files: Sequence[Attachment], *, boundary: str
+) -> tuple[str, bytes]:
+    """Return the content type and body of a form with files (RFC 7578); their names are ours, plain ASCII."""
+    parts = [
+        b'Content-Disposition: form-data; name="%b"\r\n\r\n%b' % (name.encode(), value.encode())
+        for name, value in fields
+    ]
+    parts += [
+        b'Content-Disposition: form-data; name="attachment"; filename="%b"\r\nContent-Type: %b\r\n\r\n%b'
+        % (one.name.encode(), one.content_type.encode(), one.content)
+        for one in files
+    ]
+    edge = boundary.encode()
+    body = b"".join(b"--%b\r\n%b\r\n" % (edge, part) for part in parts) + b"--%b--\r\n" % edge
+    return f"multipart/form-data; boundary={boundary}", body
 
 
 def message_id(reference: str, sender: str) -> str:

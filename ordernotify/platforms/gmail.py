@@ -78,6 +78,7 @@ def build(messages: Sequence[Message], context: Context) -> Call | Rejected:
             message_id=message_id(message.reference, settings.from_email),
             date=context.now,
             headers=settings.headers,
+            attachments=message.attachments,
         )
     )
     if isinstance(raw, Refusal):
@@ -219,6 +220,7 @@ PLATFORM = Platform(
     read_address=read_address,
     build=build,
     read_answer=read_answer,
+    attachment_bytes=15_000_000,  # 25 MB a mail, of which encoding takes a third
     idempotency=Idempotency.LOOKUP,
     idempotency_note="Drops no repetition; sent mail is searched for our Message-ID, or for address, subject and "
     "time where Gmail replaced it.",

@@ -30,7 +30,7 @@ from ordernotify.platforms._base import (
     failure,
     json_body,
 )
-from ordernotify.platforms._mail import line_fault, read_address
+from ordernotify.platforms._mail import form_with_files, line_fault, read_address
 from ordernotify.platforms._mailgun_events import REFERENCE, read, verify
 from ordernotify.platforms._mailgun_setup import PROBE, MailgunSettings, login, provision
 
@@ -92,14 +92,17 @@ def build(messages: Sequence[Message], context: Context) -> Call:
         ("o:require-tls", "yes" if settings.require_tls else "no"),
         *((("o:testmode", "yes"),) if settings.test_mode else ()),
     ]
-    headers = {"content-type": "application/x-www-form-urlencoded", **login(settings)}
-    return Call("POST", f"{settings.base_url}/v3/{settings.domain}/messages", headers, urlencode(fields).encode())
+    kind, body = ("application/x-www-form-urlencoded", urlencode(fields).encode())
+    if first.attachments:
+        kind, body = form_with_files(fields, first.attachments, boundary=f"ordernotify-{first.reference}")
+    headers = {"content-type": kind, **login(settings)}
+    return Call("POST", f"{settings.base_url}/v3/{settings.domain}/messages", headers, body)
 
 
 def group(message: Message, _settings: MailgunSettings) -> str:
-    """Return what messages of one call must share: the very same words."""
+    """Return what messages of one call must share: the very same words and files."""
     words = f"{message.notice_only}\0{message.subject}\0{message.text}\0{message.html}"
-    return hashlib.sha256(words.encode()).hexdigest()
+    return hashlib.sha256(b"\0".join([words.encode(), *(one.content for one in message.attachments)])).hexdigest()
 
 
 def converse(messages: Sequence[Message], context: Context) -> Conversation:
@@ -230,6 +233,7 @@ PLATFORM = Platform(
     read_address=read_address,
     converse=converse,
     batch=_BATCH,
+    attachment_bytes=20_000_000,  # 25 MB a mail
     group=group,
     idempotency=Idempotency.LOOKUP,
     idempotency_note="Drops no repetition; its events of the address are searched for our reference.",

@@ -27,6 +27,7 @@ from ordernotify.platforms._base import (
 )
 from ordernotify.platforms._mail import Letter, compose, line_fault, message_id, read_address
 from ordernotify.platforms._oauth import authorization, token_refused
+from ordernotify.platforms._outlook_files import file_attachment
 from ordernotify.platforms._outlook_setup import (
     PROBE,
     TOKEN,
@@ -96,8 +97,12 @@ def as_mime(message: Message, settings: OutlookSettings) -> bool:
 
 
 def group(message: Message, settings: OutlookSettings) -> str:
-    """Return what shares a request: all JSON mails may, a MIME mail has one to itself."""
-    return f"mime {message.reference}" if as_mime(message, settings) else "json"
+    """Return what shares a request: all JSON mails may, one as MIME or with a file has one to itself.
+
+    Graph takes 4 MB a request.
+    """
+    alone = as_mime(message, settings) or message.attachments
+    return f"alone {message.reference}" if alone else "json"
 
 
 def converse(messages: Sequence[Message], context: Context) -> Conversation:
@@ -132,6 +137,7 @@ def _mime(message: Message, context: Context) -> str | Refusal:
             message_id=message_id(message.reference, settings.sender),
             date=context.now,
             headers={REFERENCE: message.reference},
+            attachments=message.attachments,
         )
     )
     return raw if isinstance(raw, Refusal) else base64.b64encode(raw).decode("ascii")
@@ -150,6 +156,8 @@ def _json(message: Message, settings: OutlookSettings) -> Mapping[str, Any] | Re
         "toRecipients": [{"emailAddress": {"address": address}}],
         "internetMessageHeaders": [{"name": REFERENCE, "value": message.reference}],
     }
+    if message.attachments:
+        content["attachments"] = [file_attachment(one) for one in message.attachments]
     if settings.reply_to:
         content["replyTo"] = [{"emailAddress": {"address": settings.reply_to}}]
     return {"message": content, "saveToSentItems": settings.save_to_sent_items}
@@ -279,6 +287,7 @@ PLATFORM = Platform(
     read_address=read_address,
     converse=converse,
     batch=_BATCH,
+    attachment_bytes=2_000_000,
     group=group,
     idempotency=Idempotency.LOOKUP,
     idempotency_note="Drops no repetition; Sent Items are searched for our header, or for address and subject where "

@@ -12,13 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from sendgrid.helpers.mail import Category, CustomArg, From, Header, Mail, Personalization, ReplyTo, To
 
 from ordernotify.core.channels import Channel, Level
-from ordernotify.core.delivery import (
-    Accepted,
-    Deferred,
-    FailureKind,
-    Message,
-    Outcome,
-)
+from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Message, Outcome
 from ordernotify.core.recipients import Refused, read_email
 from ordernotify.platforms._base import (
     Answer,
@@ -40,6 +34,7 @@ from ordernotify.platforms._base import (
     json_body,
 )
 from ordernotify.platforms._sendgrid_events import REFERENCE, SIGNATURE, read, verifier, verify
+from ordernotify.platforms._sendgrid_files import attach
 
 NAME: Final = "ordernotify"
 MAX_CATEGORIES: Final = 10
@@ -123,6 +118,7 @@ def build(messages: Sequence[Message], context: Context) -> Call:
     # The SDK puts each in front of those before, and SendGrid names a person at fault by place: last one first.
     for message in reversed(messages):
         mail.add_personalization(_personalization(message, dynamic=bool(settings.template_id)))
+    attach(mail, first.attachments)
     if settings.reply_to:
         mail.reply_to = ReplyTo(settings.reply_to)
     for category in reversed(settings.categories):
@@ -155,11 +151,11 @@ def one_line(text: str) -> str:
 
 
 def group(message: Message, settings: SendGridSettings) -> str:
-    """Return what messages of one call must share: the template, or the very same words."""
-    if settings.template_id:
-        return settings.template_id
-    words = f"{message.subject}\0{message.text}\0{message.html}"
-    return hashlib.sha256(words.encode()).hexdigest()
+    """Return what messages of one call must share: the template, or the very same words, and the same files."""
+    words = settings.template_id or f"{message.subject}\0{message.text}\0{message.html}"
+    if not message.attachments and settings.template_id:
+        return words
+    return hashlib.sha256(b"\0".join([words.encode(), *(one.content for one in message.attachments)])).hexdigest()
 
 
 def read_answer(answer: Answer, messages: Sequence[Message], context: Context) -> Sequence[Outcome]:
@@ -283,6 +279,7 @@ PLATFORM = Platform(
     build=build,
     read_answer=read_answer,
     batch=1000,
+    attachment_bytes=20_000_000,  # 30 MB a mail, of which encoding takes a third
     group=group,
     idempotency=Idempotency.NONE,
     idempotency_note="Drops no repetition and cannot be asked; our reference comes back in every event.",

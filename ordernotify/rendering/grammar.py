@@ -7,17 +7,25 @@ its layout. Everything else that Jinja can do is refused, so that reading a temp
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from jinja2 import nodes
 
+from ordernotify.rendering.tables import FACTS, SURE, Columns
 from ordernotify.rendering.values import DERIVED, LINKS, SHOW
 
 _ALLOWED = (
     "a template may only show a value, ask whether one `is defined`, list `label, value in facts` and fill the"
     " blocks of its layout"
 )
+# What may stand inside a tag, and after which words: a link, a width, a colour, each of our own making.
+_IN_TAGS: Mapping[str, AbstractSet[str]] = {
+    'href="': LINKS,
+    'width="': frozenset({"share"}),
+    'bgcolor="': frozenset({"tone"}),
+}
 
 # What would load something from elsewhere, run, or ask for input when an e-mail is opened.
 _ACTIVE_HTML = re.compile(
@@ -40,10 +48,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The names a template may use: ``bare`` anywhere, ``guarded`` inside ``is defined`` only."""
+    """The names a template may use: ``bare`` anywhere, ``guarded`` inside ``is defined`` only.
+
+    ``tables`` may be listed, each by its columns.
+    """
 
     bare: AbstractSet[str]
     guarded: AbstractSet[str]
+    tables: Mapping[str, Columns] = field(default_factory=lambda: FACTS)
 
 
 @dataclass(slots=True)
@@ -76,6 +88,7 @@ class _Reader:
     extends: bool = False
     block: str = ""
     written: str = ""  # the text so far, to know whether a value stands in a tag
+    columns: frozenset[str] = frozenset()  # of the table that is being listed
     found: Reading = field(default_factory=Reading)
 
     def visit(self, node: nodes.Node, known: frozenset[str]) -> None:
@@ -86,7 +99,7 @@ class _Reader:
             case nodes.If():
                 self._if(node, known)
             case nodes.For():
-                self._facts(node, known)
+                self._table(node, known)
             case nodes.Extends():
                 self._extends(node)
             case nodes.Block():
@@ -134,14 +147,14 @@ class _Reader:
             self._fault(node, self._why_not(name))
         if self.html and not name.startswith(SAY):
             in_tag = self.written.rfind("<") > self.written.rfind(">") or self._fills_a_tag()
-            if in_tag and not (name in LINKS and self.written.endswith('href="')):
+            if in_tag and not any(name in may and self.written.endswith(start) for start, may in _IN_TAGS.items()):
                 self._fault(node, f'{name} stands in a tag: only href="..." with a link field may hold a value')
 
     def _fills_a_tag(self) -> bool:
         return self.layout is not None and self.block in self.layout.in_tag
 
     def _why_not(self, name: str) -> str:
-        if name in self.scope.guarded:
+        if name in self.scope.guarded or name in self.columns:
             return f"field {name!r} may be absent: show it inside `{{% if {name} is defined %}}`"
         if name.startswith(SAY):
             return f"phrase {name!r} is unknown: add {name.removeprefix(SAY)!r} to [phrases] of every language"
@@ -162,7 +175,7 @@ class _Reader:
             case nodes.And(left=left, right=right):
                 return self._asked(left) | self._asked(right)
             case nodes.Test(name="defined", node=nodes.Name(name=name)):
-                if name not in self.scope.guarded and name not in self.scope.bare:
+                if not (name in self.scope.guarded or name in self.scope.bare or name in self.columns):
                     self._fault(test, self._why_not(name))
                 return frozenset({name})
             case nodes.Test(name=word):
@@ -171,20 +184,23 @@ class _Reader:
                 self._refuse(test)
         return frozenset()
 
-    def _facts(self, node: nodes.For, known: frozenset[str]) -> None:
+    def _table(self, node: nodes.For, known: frozenset[str]) -> None:
+        columns = self.scope.tables.get(node.iter.name) if isinstance(node.iter, nodes.Name) else None
         plain = (
-            isinstance(node.iter, nodes.Name)
-            and node.iter.name == "facts"
+            columns is not None
             and isinstance(node.target, nodes.Tuple)
-            and [item.name for item in node.target.items if isinstance(item, nodes.Name)] == ["label", "value"]
+            and tuple(item.name for item in node.target.items if isinstance(item, nodes.Name)) == columns
             and node.test is None
             and not node.else_
+            and not self.columns
         )
-        if not plain:
+        if columns is None or not plain:
             self._refuse(node)
             return
+        self.columns = frozenset(columns)
         for child in node.body:
-            self.visit(child, known | {"label", "value"})
+            self.visit(child, known | (self.columns & SURE))
+        self.columns = frozenset()
 
     def _extends(self, node: nodes.Extends) -> None:
         self.extends = True

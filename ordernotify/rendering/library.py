@@ -11,9 +11,11 @@ from jinja2 import Environment, Template
 
 from ordernotify.core import segments
 from ordernotify.core.channels import LIMITS, Channel
+from ordernotify.core.events import OrderStatus
 from ordernotify.core.labels import Label
 from ordernotify.rendering.loading import read_tree
 from ordernotify.rendering.results import Facts, ProblemCode, Rendered, RenderProblem
+from ordernotify.rendering.tables import TABLES, Listing, listed
 from ordernotify.rendering.tree import (
     FALLBACK,
     LAYOUT,
@@ -108,19 +110,29 @@ class Library:
         """Return what ``template`` shows and needs; raises KeyError for a name that is no template."""
         return self._entries[template].facts
 
+    def words(self, language: str) -> Words:
+        """Return the words of a language, or of the one that stands in for it."""
+        return self._words[self._language(language)[0]]
+
     def samples(self, template: str) -> Mapping[str, str]:
         """Return a typical value for each field of ``template``, for previews and tests."""
         return dict(self._entries[template].samples)
 
     def render(
-        self, *, template: str, channel: Channel, language: str, fields: Mapping[str, str]
+        self,
+        *,
+        template: str,
+        channel: Channel,
+        language: str,
+        fields: Mapping[str, str],
+        listing: Listing | None = None,
     ) -> Rendered | RenderProblem:
         """Return the words of one message, or why there are none.
 
         ``fields`` holds only what may be shown on this channel to this person: a field that is not there is
         withheld, one that is '' is not known. Dates are ISO 8601, ``status`` and ``detail`` codes of ours;
         they come out as words of the language, which is ``language``, its main language (``es`` of ``es-MX``)
-        or English.
+        or English. ``listing`` is for a template that lists many orders.
         """
         entry = self._entries.get(template)
         if entry is None:
@@ -133,6 +145,8 @@ class Library:
             return values
         facts = tuple((words.labels[name], values[name]) for name in entry.shown if name in values)
         context: dict[str, object] = {**values, "facts": facts}
+        if listing is not None:
+            context |= listed(listing, words)
         sheet = entry.sheets[channel, used]
         text = sheet.text.render(context).strip()
         if channel is Channel.SMS:
@@ -202,9 +216,12 @@ def _entry(name: str, spec: Spec, tree: Tree, environments: Mapping[str, Environ
             required=required,
             fields=frozenset(spec.fields),
             ceiling=Label[spec.ceiling],
+            rows=spec.rows,
         ),
         shown=spec.facts,
-        fields=tuple(_Field(one, SHOW[one], one in required, one in marked) for one in spec.fields),
+        fields=tuple(
+            _Field(one, SHOW[one], one in required, one in marked) for one in spec.fields if one not in spec.rows
+        ),
         samples=spec.samples,
         sheets={
             (channel, language): _sheet(name, channel, language, tree, env)
@@ -236,12 +253,25 @@ def _sheet(name: str, channel: Channel, language: str, tree: Tree, env: Environm
     )
 
 
+def _sample_listing(spec: Spec) -> Listing | None:
+    """Return a listing of one typical order for a template that lists orders."""
+    if not spec.rows:
+        return None
+    row = {name: spec.samples[name] for name in spec.rows}
+    return Listing(
+        counts={OrderStatus(row["status"]): 1},
+        rows={name: [row] for name in TABLES if "order_no" in TABLES[name]},
+    )
+
+
 def _try_samples(library: Library, name: str, spec: Spec) -> list[Problem]:
     """Return what is wrong with the words that a template's samples make."""
     problems: list[Problem] = []
     for language in library.languages:
         for channel in Channel:
-            made = library.render(template=name, channel=channel, language=language, fields=spec.samples)
+            made = library.render(
+                template=name, channel=channel, language=language, fields=spec.samples, listing=_sample_listing(spec)
+            )
             if isinstance(made, RenderProblem):
                 problems.append(Problem(f"{name}/{SPEC}", 1, f"samples.{made.field}: {made.message}"))
                 continue

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ordernotify.core.labels import FIELD_LABELS, Label, field_label
 from ordernotify.core.planning import NOTICE_TEMPLATE
 from ordernotify.rendering import grammar
+from ordernotify.rendering.tables import TABLES
 from ordernotify.rendering.tree import (
     FALLBACK,
     FILES,
@@ -205,6 +206,8 @@ class _Check:
     def _spec(self, name: str, spec: Spec, words: Mapping[str, Words]) -> None:
         file = f"{name}/{SPEC}"
         ceiling = Label[spec.ceiling]
+        for stray in sorted(spec.rows - spec.fields.keys()):
+            self._wrong(file, f"rows: {stray!r} is not among [fields]", key="rows")
         for declared in spec.fields:
             if declared not in SHOW or declared not in FIELD_LABELS:
                 known = ", ".join(sorted(SHOW.keys() & FIELD_LABELS.keys()))
@@ -240,8 +243,10 @@ def _said(words: Mapping[str, Words]) -> frozenset[str]:
 
 
 def _scope(spec: Spec, said: frozenset[str]) -> grammar.Scope:
-    bare = spec.having(Need.REQUIRED)
-    guarded = frozenset(spec.fields) - bare
+    bare = spec.having(Need.REQUIRED) - spec.rows
+    guarded = frozenset(spec.fields) - bare - spec.rows
+    if spec.rows:
+        return grammar.Scope(bare | said, guarded | TABLES.keys(), TABLES)
     if "status" in bare:
         # A status always has a word; an order off the straight way has no progress.
         return grammar.Scope(bare | said | {"status_word"}, guarded | {"progress"})

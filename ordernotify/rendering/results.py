@@ -11,10 +11,14 @@ from ordernotify.core.policy import TemplateFacts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts(TemplateFacts):
-    """What policy asks of a template, with its title for people and its declared ceiling."""
+    """What policy asks of a template, with its title for people and its declared ceiling.
+
+    ``rows``: the fields that stand for one of many orders.
+    """
 
     title: str
     ceiling: Label
+    rows: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

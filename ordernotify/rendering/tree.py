@@ -13,13 +13,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field
 
 from ordernotify.core.channels import Channel
-from ordernotify.core.planning import CORRECTION_TEMPLATE, NOTICE_TEMPLATE
+from ordernotify.core.planning import CORRECTION_TEMPLATE, NOTICE_TEMPLATE, SUMMARY_TEMPLATE
 from ordernotify.rendering.grammar import SAY
 from ordernotify.rendering.words import TOLD, Words
 
 FALLBACK = "en"  # the language of a person whose own is not there, and the one that others are compared with
 
-TEMPLATES = frozenset({*TOLD, CORRECTION_TEMPLATE, NOTICE_TEMPLATE})
+TEMPLATES = frozenset({*TOLD, CORRECTION_TEMPLATE, NOTICE_TEMPLATE, SUMMARY_TEMPLATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,10 @@ class Need(StrEnum):
 
 
 class Spec(BaseModel):
-    """One ``template.toml``: what a template shows and how sensitive that can be at most."""
+    """One ``template.toml``: what a template shows and how sensitive that can be at most.
+
+    ``rows``: the fields that stand for one of many orders, in the rows of its tables.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,6 +63,7 @@ class Spec(BaseModel):
     permits_notice: bool
     sms_segments: dict[str, int]
     facts: tuple[str, ...]
+    rows: frozenset[str] = frozenset()
     fields: dict[str, Need]
     samples: dict[str, str]
 

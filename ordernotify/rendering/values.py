@@ -20,6 +20,7 @@ _UNSEEN = frozenset(
 # A link names its host and nothing that could hide another one: no user part, no quotes, no spaces.
 _URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~:/?#\[\]!$&()*+,;=%@-]*)?")
 _LONGEST_URL = 500
+_LONGEST_NUMBER = 9
 
 
 def clean(value: str) -> str:
@@ -62,6 +63,10 @@ def _day(value: str, words: Words) -> str:
         return ""
 
 
+def _number(value: str, _: Words) -> str:
+    return value if value.isascii() and value.isdecimal() and len(value) <= _LONGEST_NUMBER else ""
+
+
 def _status(value: str, words: Words) -> str:
     return value if value in words.status else ""
 
@@ -87,6 +92,14 @@ SHOW: dict[str, Show] = {
     "detail": _detail,
     "lines": _text(400),
     "occurred_on": _day,
+    "since": _day,
+    "summary_day": _day,
+    "open_orders": _number,
+    "changed_orders": _number,
+    "late_orders": _number,
+    "more_orders": _number,
+    "unnamed_orders": _number,
+    "attachment_name": _identifier(80),
 }
 
 LINKS = frozenset(name for name, show in SHOW.items() if show is _url)

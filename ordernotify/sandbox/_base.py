@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.message import EmailMessage
 from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl
@@ -35,12 +37,28 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One message that the vendor took: whom it goes to, our reference in it, and what it says."""
+    """One message that the vendor took: whom it goes to, our reference in it, and what it says.
+
+    ``files`` are its attachments: name and SHA-256 of each.
+    """
 
     to: str
     reference: str
     text: str
     provider_ref: str = ""
+    files: tuple[tuple[str, str], ...] = ()
+
+
+def file_seen(name: str | None, content: bytes) -> tuple[str, str]:
+    """Return an attachment as ``Taken`` has it."""
+    return (name or "", hashlib.sha256(content).hexdigest())
+
+
+def files_of(mail: EmailMessage) -> tuple[tuple[str, str], ...]:
+    """Return the attachments of a mail as ``Taken`` has them."""
+    return tuple(
+        file_seen(one.get_filename(), bytes(one.get_payload(decode=True) or b"")) for one in mail.iter_attachments()
+    )
 
 
 @dataclass(frozen=True, slots=True)

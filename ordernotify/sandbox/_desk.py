@@ -30,6 +30,7 @@ class Arrival:
     text: str
     text_sha256: str
     provider_ref: str
+    files: tuple[tuple[str, str], ...] = ()
 
 
 class FaultOrder(BaseModel):
@@ -122,6 +123,7 @@ class Desk:
                 text=taken.text,
                 text_sha256=digest,
                 provider_ref=taken.provider_ref,
+                files=taken.files,
             )
         )
         self._characters += len(taken.text)

@@ -23,12 +23,13 @@ async def put_client(pool: Pool, scribe: Scribe, client: ClientBody, *, actor: A
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
-            "INSERT INTO client (id, name, language, time_zone) VALUES ($1, $2, $3, $4)"
-            " ON CONFLICT (id) DO UPDATE SET name = $2, language = $3, time_zone = $4",
+            "INSERT INTO client (id, name, language, time_zone, summary_at) VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT (id) DO UPDATE SET name = $2, language = $3, time_zone = $4, summary_at = $5",
             client.id,
             client.name,
             client.language,
             client.time_zone,
+            client.summary_at,
         )
         await connection.execute("DELETE FROM client_alias WHERE client_id = $1", client.id)
         await connection.executemany(
@@ -89,9 +90,9 @@ async def _put_recipients(connection: Connection, client: ClientBody) -> None:
         )
         await connection.executemany(
             "INSERT INTO contact_point (id, recipient_id, channel, platform, address, level, verified,"
-            " position, statuses, consent, active) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true)"
+            " position, statuses, consent, summary, active) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, true)"
             " ON CONFLICT (id) DO UPDATE SET channel = $3, platform = $4, address = $5, level = $6,"
-            " verified = $7, position = $8, statuses = $9, active = true,"
+            " verified = $7, position = $8, statuses = $9, summary = $11, active = true,"
             " consent = CASE WHEN contact_point.address = $5 THEN contact_point.consent ELSE $10 END",
             [
                 (
@@ -105,6 +106,7 @@ async def _put_recipients(connection: Connection, client: ClientBody) -> None:
                     position,
                     [status.value for status in contact.statuses],
                     contact.consent.value,
+                    contact.wants_summary,
                 )
                 for position, contact in enumerate(recipient.contacts)
             ],

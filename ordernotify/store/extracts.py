@@ -265,6 +265,17 @@ async def refuse(pool: Pool, scribe: Scribe, extract: Extract, fault: Fault, *, 
         await _settle(connection, scribe, extract.id, ExtractState.REFUSED, code=fault.value, counts={}, at=at)
 
 
+async def note_table(pool: Pool, scribe: Scribe, table: str, *, readable: bool, at: datetime) -> None:
+    """Call a person for a table that could not be read as an extract, until it is."""
+    subject = f"table:{table}"
+    async with pool.acquire() as connection, connection.transaction():
+        if readable:
+            await close_incidents(connection, scribe, [IncidentKind.EXTRACT_REFUSED], [subject], at=at)
+        else:
+            cause = Incident(IncidentKind.EXTRACT_REFUSED, subject, code="table_unreadable")
+            await open_incidents(connection, scribe, [cause], at=at)
+
+
 async def _settle(
     connection: Connection,
     scribe: Scribe,

@@ -67,6 +67,7 @@ class BatchKind(StrEnum):
     DUE = "due"  # deliveries whose next attempt has come
     ABANDONED = "abandoned"  # its worker died
     REQUESTED = "requested"  # a person asked
+    SUMMARY = "summary"  # daily summaries, worded already
 
 
 async def accept(pool: Pool, scribe: Scribe, arrivals: Sequence[Arrival]) -> list[Acceptance]:

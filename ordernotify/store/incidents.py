@@ -31,6 +31,7 @@ class IncidentKind(StrEnum):
     CARRIER_STOPPED = "carrier_stopped"  # our credentials or set-up at a carrier
     SHIPMENT_ATTENTION = "shipment_attention"  # a carrier said, or did not say, what a person should look into
     NUMBER_REFUSED = "number_refused"  # a carrier does not take a tracking number
+    SUMMARY_FAILED = "summary_failed"  # a client's daily summary could not be made
     RUN_FAILED = "run_failed"  # a flow run ended by surprise
     BACKORDER = "backorder"  # an order waits for stock
     CUSTOMS = "customs"  # an order waits at a border

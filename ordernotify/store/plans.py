@@ -83,7 +83,7 @@ async def recipients_of(pool: Pool, client_ids: Sequence[str]) -> dict[str, list
     """Return the recipients of every client, with their active contacts."""
     rows = await pool.fetch(
         "SELECT r.*, p.id AS contact_id, p.channel, p.platform, p.address, p.level, p.verified, p.position,"
-        " p.statuses, p.consent FROM recipient r JOIN contact_point p ON p.recipient_id = r.id AND p.active"
+        " p.statuses, p.consent, p.summary FROM recipient r JOIN contact_point p ON p.recipient_id = r.id AND p.active"
         " WHERE r.client_id = ANY($1) ORDER BY r.id, p.position, p.id",
         list(set(client_ids)),
     )
@@ -323,6 +323,7 @@ def _contact(row: asyncpg.Record) -> ContactPoint:
         position=row["position"],
         statuses=frozenset(OrderStatus(word) for word in row["statuses"]),
         consent=Consent(row["consent"]),
+        summary=row["summary"],
     )
 
 

@@ -103,11 +103,11 @@ async def begin(
         rows = await connection.fetch(
             "SELECT d.id, d.version, d.attempts, m.body,"
             # While an order is held, the word that it is under review stays the last one that clients are told.
-            " (o.status_at > d.event_at AND d.template <> 'correction' AND o.status <> e.status"
-            "  AND (h.id IS NULL OR e.status <> 'regulatory_hold')) AS overtaken,"
+            " coalesce(o.status_at > d.event_at AND d.template <> 'correction' AND o.status <> e.status"
+            "  AND (h.id IS NULL OR e.status <> 'regulatory_hold'), false) AS overtaken,"
             " (h.id IS NOT NULL AND e.status <> 'regulatory_hold') AS held,"
             " EXISTS (SELECT 1 FROM opt_out x WHERE x.channel = d.channel AND x.address = d.address) AS stopped"
-            " FROM delivery d JOIN message m ON m.delivery_id = d.id JOIN orders o ON o.id = d.order_id"
+            " FROM delivery d JOIN message m ON m.delivery_id = d.id LEFT JOIN orders o ON o.id = d.order_id"
             " JOIN event e ON e.id = d.event_id"
             " LEFT JOIN hold h ON h.order_id = d.order_id AND h.ended_at IS NULL"
             " WHERE d.id = ANY($1) AND d.status IN ('authorized', 'deferred')"

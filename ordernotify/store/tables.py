@@ -39,6 +39,7 @@ class Client(SQLModel, table=True):
     name: str
     language: str = Field(default="en", sa_column_kwargs={"server_default": "en"})
     time_zone: str = Field(default="UTC", sa_column_kwargs={"server_default": "UTC"})
+    summary_at: str = Field(default="07:00", sa_column_kwargs={"server_default": "07:00"})
     created_at: datetime = _moment(sa_column_kwargs={"server_default": sa.func.now()})
 
 
@@ -86,6 +87,7 @@ class ContactPoint(SQLModel, table=True):
     position: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
     statuses: list[str] = _words()
     consent: str = Field(default="none", sa_column_kwargs={"server_default": "none"})
+    summary: bool = Field(default=False, sa_column_kwargs={"server_default": sa.false()})
     active: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
 
 
@@ -245,7 +247,7 @@ class Delivery(SQLModel, table=True):
     id: UUID = Field(primary_key=True)
     reference: str
     event_id: UUID
-    order_id: UUID
+    order_id: UUID | None = None
     client_id: str
     recipient_id: str
     contact_id: str
@@ -299,7 +301,7 @@ class Suppression(SQLModel, table=True):
     __tablename__ = "suppression"
     id: UUID = Field(primary_key=True)
     event_id: UUID = Field(index=True)
-    order_id: UUID
+    order_id: UUID | None = None
     recipient_id: str
     contact_id: str
     platform: str
@@ -499,3 +501,13 @@ class HoldVote(SQLModel, table=True):
     decision: str
     reason: str
     at: datetime = _moment()
+
+
+class Summary(SQLModel, table=True):
+    """A client's summary of one of its days: made once, or found to have nothing to say."""
+
+    __tablename__ = "summary"
+    client_id: str = Field(primary_key=True, foreign_key="client.id")
+    day: date = Field(primary_key=True)
+    event_id: UUID | None = None
+    covers_until: datetime = _moment()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +16,7 @@ import orjson
 from ordernotify.core.audit import AuditType
 from ordernotify.core.canonical import commitment
 from ordernotify.core.channels import Channel
-from ordernotify.core.delivery import DeliveryStatus, Message
+from ordernotify.core.delivery import Attachment, DeliveryStatus, Message
 from ordernotify.core.events import OrderStatus
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Pool
@@ -214,16 +216,16 @@ def message_bytes(message: Message) -> bytes:
 
 def message_commitment(message: Message, salt: bytes) -> str:
     """Return the keyed commitment of what is said to whom, so that the ledger proves it without holding it."""
-    return commitment(
-        salt,
-        {
-            "to": message.to,
-            "subject": message.subject,
-            "text": message.text,
-            "html": message.html,
-            "facts": [[name, value] for name, value in message.facts],
-        },
-    )
+    said: dict[str, Any] = {
+        "to": message.to,
+        "subject": message.subject,
+        "text": message.text,
+        "html": message.html,
+        "facts": [[name, value] for name, value in message.facts],
+    }
+    if message.attachments:
+        said["attachments"] = [[one.name, hashlib.sha256(one.content).hexdigest()] for one in message.attachments]
+    return commitment(salt, said)
 
 
 def read_message(body: bytes) -> Message:
@@ -243,6 +245,9 @@ def read_message(body: bytes) -> Message:
         facts=tuple((name, value) for name, value in values["facts"]),
         variables=values["variables"],
         refs=values["refs"],
+        attachments=tuple(
+            Attachment(name, kind, base64.b64decode(content)) for name, kind, content in values.get("attachments", ())
+        ),
         notice_only=values["notice_only"],
         edit_of=values["edit_of"],
         occurred_at=datetime.fromisoformat(occurred_at) if occurred_at else None,
@@ -263,6 +268,9 @@ def _as_dict(message: Message) -> dict[str, Any]:
         "facts": message.facts,
         "variables": message.variables,
         "refs": message.refs,
+        "attachments": [
+            (one.name, one.content_type, base64.b64encode(one.content).decode("ascii")) for one in message.attachments
+        ],
         "notice_only": message.notice_only,
         "edit_of": message.edit_of,
         "occurred_at": message.occurred_at.isoformat() if message.occurred_at else "",

@@ -158,6 +158,8 @@ NO_RECORD_OF_THEIR_OWN = {
     "sessions.session_of": "when a session was last used, to the minute",
     "sessions.sign_in": "recorded by proven in the same transaction",
     "sessions.issue_code": "recorded by proven in the same transaction",
+    "summary_records._write_batch": "recorded by record",
+    "summary_records._write_deliveries": "recorded by record",
 }
 _WRITES = re.compile(r"\b(INSERT INTO (?!audit\.)\w|UPDATE \w+ SET|DELETE FROM (?!audit\.)\w)")
 

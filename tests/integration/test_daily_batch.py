@@ -7,11 +7,13 @@ import csv
 import json
 import os
 import random
+import sqlite3
 import time
 from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from ordernotify import runtime
 from ordernotify.clock import now
@@ -24,6 +26,7 @@ from ordernotify.store import directory, inbox
 from ordernotify.store.inbox import Arrival
 from ordernotify.store.sealer import load_signer
 from ordernotify.store.setup import plain
+from ordernotify.store.source_table import TableUnreadableError, write_down
 from ordernotify.store.verifying import verify_ledger
 from tasks import stages
 from tasks.extracts import find_extracts, take_in
@@ -284,3 +287,93 @@ async def test_a_run_that_ends_in_the_middle_loses_and_repeats_nothing(batch):
     (counts,) = await batch.run()
     assert (counts["accepted"], counts["unchanged"]) == (5_000 - before, before)
     assert await batch.pool.fetchval("SELECT count(*) FROM event") == 5_000
+
+
+# ---- a table of a database ----
+
+
+@pytest.fixture
+async def erp(batch, cluster_url):
+    """A database of somebody else's with a view of open orders; settings point at it."""
+    name = f"erp_{batch.folder.parent.name.replace('-', '_')}"
+    admin = await asyncpg.connect(plain(cluster_url))
+    await admin.execute(f'CREATE DATABASE "{name}"')
+    url = plain(cluster_url).replace("/postgres?", f"/{name}?")
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "CREATE SCHEMA sales; CREATE TABLE sales.orders (order_no text, client text, status text,"
+        " changed_at timestamptz, promised_date date, quantity int, sku text, secret text);"
+        " CREATE VIEW sales.open_orders AS SELECT * FROM sales.orders WHERE status <> 'delivered'"
+    )
+    batch.house.settings = batch.house.settings.model_copy(
+        update={"extracts_sql_url": SecretStr(url), "extracts_sql_table": "sales.open_orders"}
+    )
+    yield connection
+    await connection.close()
+    await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    await admin.close()
+
+
+async def test_a_table_of_a_database_is_an_extract_once_a_day_by_the_same_checks(batch, erp):
+    values = [("SO-1", "shipped", 12), ("SO-2", "teleported", 12), ("SO-3", "delivered", 1), ("SO-4", "received", -1)]
+    await erp.executemany(
+        "INSERT INTO sales.orders VALUES ($1, 'acme', $2, $4, '2026-12-01', $3, 'RAD-7', 'pin 4711')",
+        [(*value, BEGAN) for value in values],
+    )
+    assert await batch.run() == [{"rows": 3, "accepted": 1, "unchanged": 0, "held": 2, "drifted": 0}]
+    (path,) = batch.folder.glob("sales_open_orders-*.csv")
+    assert "4711" not in path.read_text()
+    # Later the same day: nothing is read again.
+    await erp.execute("UPDATE sales.orders SET status = 'processing'")
+    assert await batch.run() == []
+    await batch.pipeline()
+    assert await batch.told() == [("SO-1", "shipped")]
+
+
+async def test_a_table_that_cannot_be_read_calls_a_person_and_keeps_no_file_waiting(batch, erp):
+    await erp.execute("DROP VIEW sales.open_orders")
+    batch.write(row(1))
+    assert [counts["accepted"] for counts in await batch.run()] == [1]
+    assert await batch.incidents() == [("extract_refused", "table_unreadable")]
+    assert not list(batch.folder.glob("*.part"))
+    await erp.execute("CREATE VIEW sales.open_orders AS SELECT * FROM sales.orders")
+    await batch.run()
+    assert await batch.incidents() == []
+
+
+async def test_a_name_that_is_no_tables_is_never_asked_for(batch, erp, tmp_path):
+    for name in ("orders; DROP TABLE sales.orders", 'sales."orders"', "sales.orders o", "a.b.c", ""):
+        with pytest.raises(TableUnreadableError):
+            await write_down("postgresql://nobody@127.0.0.1:1/none", name, tmp_path / "x.csv")
+    url = batch.house.settings.extracts_sql_url.get_secret_value()
+    await erp.execute("CREATE TABLE plain (order_no text, client text)")
+    with pytest.raises(TableUnreadableError, match="must have the columns"):
+        await write_down(url, "plain", tmp_path / "x.csv")
+    assert not (tmp_path / "x.csv").exists()
+
+
+async def test_a_table_of_another_dialect_is_written_down_by_the_same_words(tmp_path):
+    with sqlite3.connect(tmp_path / "erp.db") as made:
+        made.execute('CREATE TABLE "order" (Order_No, client, status, changed_at, pin)')
+        made.execute("""INSERT INTO "order" VALUES ('SO-1', 'acme', 'say "hi", ok', NULL, '4711')""")
+    made.close()
+    assert await write_down(f"sqlite:///{tmp_path / 'erp.db'}", "order", tmp_path / "x.csv") == 1
+    with (tmp_path / "x.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["order_no", "client", "status", "changed_at"], ["SO-1", "acme", 'say "hi", ok', ""],
+        ]  # fmt: skip
+
+
+async def test_the_page_of_a_check_is_kept_for_its_days_and_holds_no_value_of_the_data(batch):
+    await batch.pool.execute("INSERT INTO client_alias VALUES ('extract', 'ann.lee@acme.example', 'acme')")
+    batch.write(row(1), row(2, "teleported", tracking_no="1Z-SECRET"), row(3, quantity="-471177"))
+    docs = batch.house.settings.state_dir / "data_docs"
+    (docs / "2020-01-01").mkdir(parents=True)
+    (docs / "not a day").mkdir()
+    await batch.run()
+    page = (docs / "2026-11-03" / "orders-2026-11-03.csv.html").read_text()
+    assert "Expectation" in page
+    assert not [word for word in ("teleported", "1Z-SECRET", "SO-1", "471177", "ann.lee", "acme") if word in page]
+    assert not [one for one in ("<link", "<img", 'src="http') if one in page]
+    assert (docs / "2026-11-03").stat().st_mode & 0o077 == 0
+    assert sorted(one.name for one in docs.iterdir()) == ["2026-11-03", "not a day"]

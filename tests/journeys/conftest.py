@@ -63,6 +63,8 @@ class RunningHouse:
             "ORDERNOTIFY_STATE_DIR": str(self.state),
             "ORDERNOTIFY_API_KEYS": KEY["x-api-key"],
             "ORDERNOTIFY_STANDARD_WEBHOOKS_WEBHOOK_SECRET": SECRET,
+            # Few, so that more than a handful of summaries is cut into runs of the work pool.
+            "ORDERNOTIFY_SUMMARY_CLIENTS_A_RUN": "4",
             "NO_COLOR": "1",
         }
 
@@ -170,7 +172,7 @@ class RunningHouse:
     def prefect(self):
         return Prefect(self)
 
-    async def onboard(self, client, **contacts):
+    async def onboard(self, client, *, summary_at="", **contacts):
         """Make a client of one person with ``platform=address``; both become private values."""
         channels = {"twilio": "sms", "sendgrid": "email", "slack": "chat"}
         person = {
@@ -183,8 +185,9 @@ class RunningHouse:
             ],
         }  # fmt: skip
         self.private |= {*contacts.values(), person["name"]}
+        body = {"name": client.title(), "summary_at": summary_at, "recipients": [person]}
         async with self.web() as web:
-            answer = await web.put(f"/api/v1/clients/{client}", json={"name": client.title(), "recipients": [person]})
+            answer = await web.put(f"/api/v1/clients/{client}", json=body)
             assert answer.status_code == 204, answer.text
 
     async def post(self, client, order, status="received", **more):

@@ -10,7 +10,7 @@ from ordernotify.core import segments
 from ordernotify.core.channels import LIMITS, Channel
 from ordernotify.core.events import OrderStatus
 from ordernotify.core.labels import FIELD_LABELS, NOTICE_FIELDS, Label, field_label
-from ordernotify.core.planning import CORRECTION_TEMPLATE, NOTICE_TEMPLATE
+from ordernotify.core.planning import CORRECTION_TEMPLATE, NOTICE_TEMPLATE, SUMMARY_TEMPLATE
 from ordernotify.rendering import Library, Rendered
 from ordernotify.rendering.words import TOLD
 
@@ -19,10 +19,11 @@ WORDS = Path(__file__).resolve().parents[2] / "templates" / "_words"
 MESSAGES = [
     pytest.param(name, channel, language, id=f"{name}-{channel}-{language}")
     for name in LIBRARY.templates
+    if name != SUMMARY_TEMPLATE  # which lists orders, and has tests of its own
     for channel in Channel
     for language in LIBRARY.languages
 ]
-STATUS_MESSAGES = sorted(set(LIBRARY.templates) - {NOTICE_TEMPLATE})
+STATUS_MESSAGES = sorted(set(LIBRARY.templates) - {NOTICE_TEMPLATE, SUMMARY_TEMPLATE})
 LEFTOVER = re.compile(r"\{\{|\}\}|\{%|%\}|\bNone\b|Undefined|say_|\[see portal\]|\[vea el portal\]")
 WORDS_OF_GOOD_NEWS = re.compile(r"approved|cleared|on its way|shipped|deliver|aprobad|enviad|entreg", re.IGNORECASE)
 
@@ -38,9 +39,9 @@ def required_samples(name):
     return {field: value for field, value in LIBRARY.samples(name).items() if field in facts.required}
 
 
-def test_there_is_a_message_for_every_status_but_unknown_and_for_a_correction_and_a_notice():
+def test_there_is_a_message_for_every_status_but_unknown_for_a_correction_a_notice_and_a_summary():
     told = {status.value for status in OrderStatus} - {"unknown"}
-    assert set(LIBRARY.templates) == told | {CORRECTION_TEMPLATE, NOTICE_TEMPLATE}
+    assert set(LIBRARY.templates) == told | {CORRECTION_TEMPLATE, NOTICE_TEMPLATE, SUMMARY_TEMPLATE}
 
 
 @pytest.mark.parametrize(("name", "channel", "language"), MESSAGES)
@@ -178,6 +179,7 @@ def test_the_longest_values_still_fit_every_channel():
         "detail": "customs",
         "lines": "W" * 9999,
         "notice_ref": "N-7F3K-Q2WM-81TX",
+        "summary_day": "2026-11-25",
     }
     for name in LIBRARY.templates:
         for language in LIBRARY.languages:

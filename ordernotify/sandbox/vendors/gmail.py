@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ordernotify import clock
 from ordernotify.sandbox import _tokens
-from ordernotify.sandbox._base import Fault, Reply, Request, Shelf, Taken, Vendor, json_reply
+from ordernotify.sandbox._base import Fault, Reply, Request, Shelf, Taken, Vendor, files_of, json_reply
 
 MAILBOX: Final = "orders@northgate.example"
 CLIENT_ID: Final = "1015.apps.sandbox.example"
@@ -218,7 +218,8 @@ def _send(request: Request, shelf: Shelf) -> Reply:
     sent[found] = {"id": found, "msgid": msgid, "to": to, "subject": subject, "at": at}
     if len(sent) > _KEPT:
         sent.pop(next(iter(sent)))
-    taken = Taken(to, msgid.partition("@")[0], f"{subject}\n{text}", found)
+    files = files_of(mail)
+    taken = Taken(to, msgid.partition("@")[0], f"{subject}\n{text}", found, files)
     return json_reply(200, {"id": found, "threadId": found, "labelIds": ["SENT"]}, taken=(taken,))
 
 

@@ -13,6 +13,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from email import message_from_bytes
+from email.policy import HTTP
 from typing import Any, Final
 from urllib.parse import parse_qs
 from uuid import uuid4
@@ -20,7 +22,7 @@ from uuid import uuid4
 import orjson
 
 from ordernotify import clock
-from ordernotify.sandbox._base import Callback, Fault, Reply, Request, Shelf, Taken, Vendor, json_reply
+from ordernotify.sandbox._base import Callback, Fault, Reply, Request, Shelf, Taken, Vendor, file_seen, json_reply
 
 DOMAIN: Final = "mg.northgate.example"
 SIGNING_KEY: Final = "sandbox-webhook-signing-key"
@@ -110,7 +112,7 @@ def _fault_of(form: Mapping[str, list[str]], variables: Any) -> str:
 def _send(request: Request, shelf: Shelf) -> Reply:
     if refusal := _stranger(request):
         return refusal
-    form = parse_qs(request.body.decode("utf-8", "replace"), keep_blank_values=True)
+    form, files = _form(request)
     try:
         variables = orjson.loads(form.get("recipient-variables", ["{}"])[0])
     except orjson.JSONDecodeError:
@@ -124,13 +126,31 @@ def _send(request: Request, shelf: Shelf) -> Reply:
         values = variables.get(to, {})
         ours = {name[2:]: _filled(text[0], values) for name, text in form.items() if name.startswith("v:")}
         words = f"{_filled(form['subject'][0], values)}\n{_filled(form.get('text', [''])[0], values)}"
-        taken.append(Taken(to, ours.get("reference", ""), words, number))
+        taken.append(Taken(to, ours.get("reference", ""), words, number, files))
         for ending in ({"event": "accepted"}, *ENDINGS.get(to.partition("@")[0], _ARRIVES)):
             event = _event(ending, to, ours, number)
             _keep(event, shelf)
             callbacks += _callbacks(event, shelf)
     answer = {"id": f"<{number}>", "message": "Queued. Thank you."}
     return json_reply(200, answer, taken=tuple(taken), callbacks=tuple(callbacks))
+
+
+def _form(request: Request) -> tuple[dict[str, list[str]], tuple[tuple[str, str], ...]]:
+    """Return a form's fields and files, whichever way it is written."""
+    kind = request.headers.get("content-type", "")
+    if not kind.startswith("multipart/form-data"):
+        return parse_qs(request.body.decode("utf-8", "replace"), keep_blank_values=True), ()
+    form: dict[str, list[str]] = {}
+    files = []
+    for part in message_from_bytes(f"content-type: {kind}\r\n\r\n".encode() + request.body, policy=HTTP).iter_parts():
+        content = part.get_payload(decode=True)
+        body = content if isinstance(content, bytes) else b""
+        name = str(part.get_param("name", header="content-disposition"))
+        if part.get_filename() is None:
+            form.setdefault(name, []).append(body.decode("utf-8", "replace"))
+        elif name == "attachment":
+            files.append(file_seen(part.get_filename(), body))
+    return form, tuple(files)
 
 
 def _filled(text: str, values: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ import orjson
 
 from ordernotify import clock
 from ordernotify.sandbox import _tokens
-from ordernotify.sandbox._base import Fault, Reply, Request, Shelf, Taken, Vendor, json_reply
+from ordernotify.sandbox._base import Fault, Reply, Request, Shelf, Taken, Vendor, file_seen, files_of, json_reply
 
 TENANT: Final = "northgate.example"
 SENDER: Final = "orders@northgate.example"
@@ -30,6 +30,7 @@ _SCOPE: Final = "https://graph.microsoft.com/.default"
 _REFERENCE: Final = "x-ordernotify-reference"
 _BATCH: Final = 20
 _MAX_HEADERS: Final = 5
+_LARGEST: Final = 4_194_304  # a request
 _KEPT: Final = 20_000  # mails that are kept in Sent Items
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
@@ -41,6 +42,7 @@ ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "InvalidInternetMessageHeader": (400, "The internet message header name should start with 'x-' or 'X-'."),
     "InvalidInternetMessageHeaderCollection": (400, "Maximum number of headers in one message is 5."),
     "ErrorMimeContentInvalidBase64String": (400, "Invalid base64 string for MIME content."),
+    "ErrorMessageSizeExceeded": (413, "The message exceeds the maximum supported size."),
     "BadRequest": (400, "Unable to read JSON request payload."),
     "ApplicationThrottled": (429, "Application is over its MailboxConcurrency limit."),
     "TooManyRequests": (429, "Too many requests."),
@@ -97,6 +99,8 @@ def _stranger(request: Request) -> Reply | None:
 def _send_mail(request: Request, shelf: Shelf) -> Reply:
     if refusal := _stranger(request):
         return refusal
+    if len(request.body) > _LARGEST:
+        return _error("ErrorMessageSizeExceeded")
     if request.headers.get("content-type", "").startswith("text/plain"):
         return _send_mime(request, shelf)
     return _send_json(request.json(), shelf)
@@ -114,6 +118,10 @@ def _send_json(body: Any, shelf: Shelf) -> Reply:
         return _error("InvalidInternetMessageHeaderCollection")
     if any(not header["name"].lower().startswith("x-") for header in headers or ()):
         return _error("InvalidInternetMessageHeader")
+    attached = message.get("attachments", ())
+    if any(one.get("@odata.type") != "#microsoft.graph.fileAttachment" for one in attached):
+        return _error("BadRequest")
+    files = tuple(file_seen(one["name"], base64.b64decode(one["contentBytes"])) for one in attached)
     people = [person["emailAddress"]["address"] for person in message.get("toRecipients", ())]
     references = [header["value"] for header in headers or () if header["name"].lower() == _REFERENCE]
     reference = next(iter(references), "")
@@ -125,6 +133,7 @@ def _send_json(body: Any, shelf: Shelf) -> Reply:
         reference=reference,
         headers=headers,
         keep=body.get("saveToSentItems", True),
+        files=files,
     )
 
 
@@ -137,7 +146,8 @@ def _send_mime(request: Request, shelf: Shelf) -> Reply:
     text = plain.get_content().replace("\r\n", "\n").removesuffix("\n") if plain is not None else ""
     people = [address.addr_spec for address in mail["To"].addresses] if mail["To"] else []
     reference, subject = str(mail[_REFERENCE] or ""), str(mail["Subject"] or "")
-    return _take(shelf, people, subject=subject, text=text, reference=reference, headers=None, keep=True)
+    files = files_of(mail)
+    return _take(shelf, people, subject=subject, text=text, reference=reference, headers=None, keep=True, files=files)
 
 
 def _take(
@@ -149,6 +159,7 @@ def _take(
     reference: str,
     headers: list[dict[str, str]] | None,
     keep: bool,
+    files: tuple[tuple[str, str], ...],
 ) -> Reply:
     if not people or not all(_ADDRESS.fullmatch(one) for one in people) or people[0].startswith("refused@"):
         return _error("ErrorInvalidRecipients")
@@ -168,7 +179,7 @@ def _take(
     if len(sent) > _KEPT:
         sent.pop(next(iter(sent)))
     request_id = str(uuid4())
-    taken = tuple(Taken(one, reference, f"{subject}\n{text}", request_id) for one in people)
+    taken = tuple(Taken(one, reference, f"{subject}\n{text}", request_id, files) for one in people)
     return Reply(202, headers={"request-id": request_id}, taken=taken)
 
 

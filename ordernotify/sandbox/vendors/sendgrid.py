@@ -8,6 +8,7 @@ is dropped, ``spam`` arrives and is complained about; every other arrives.
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ordernotify import clock
-from ordernotify.sandbox._base import Callback, Fault, Reply, Request, Shelf, Taken, Vendor, json_reply
+from ordernotify.sandbox._base import Callback, Fault, Reply, Request, Shelf, Taken, Vendor, file_seen, json_reply
 
 _KEY = "SG.sandbox.opens-nothing-but-this-simulation"
 # Derived, not drawn: the sandbox and whoever reads its settings may be two processes.
@@ -86,6 +87,8 @@ def _fault_of(mail: Any) -> Reply | None:
     sender = mail.get("from", {}).get("email", "")
     if not _ADDRESS.fullmatch(sender) or not sender.isascii():
         return _error(400, "Does not contain a valid address.", "from.email")
+    if refusal := _fault_of_files(mail.get("attachments", [])):
+        return refusal
     return None if "template_id" in mail else _fault_of_content(mail)
 
 
@@ -101,6 +104,19 @@ def _fault_of_people(people: Any) -> Reply | None:
             if not _ADDRESS.fullmatch(to.get("email", "")):
                 field = f"personalizations.{place}.to.{number}.email"
                 return _error(400, "Does not contain a valid address.", field)
+    return None
+
+
+def _fault_of_files(files: Any) -> Reply | None:
+    for place, one in enumerate(files):
+        try:
+            content = base64.b64decode(one.get("content", ""), validate=True)
+        except binascii.Error:
+            content = b""
+        if not content:
+            return _error(400, "The attachment content must be base64 encoded.", f"attachments.{place}.content")
+        if not one.get("filename"):
+            return _error(400, "The attachment filename is required.", f"attachments.{place}.filename")
     return None
 
 
@@ -123,12 +139,13 @@ def _send(request: Request, shelf: Shelf) -> Reply:
     inline = next((part["value"] for part in mail.get("content", ()) if part["type"] == "text/plain"), "")
     taken = []
     events = []
+    files = tuple(file_seen(one["filename"], base64.b64decode(one["content"])) for one in mail.get("attachments", ()))
     for one in mail["personalizations"]:
         data, args = one.get("dynamic_template_data", {}), one.get("custom_args", {})
         subject, text = data.get("subject", mail.get("subject", "")), data.get("text", inline)
         for to in one["to"]:
             words = f"{subject}\n{text}"
-            taken.append(Taken(to["email"], args.get("on_reference", ""), words, message_id))
+            taken.append(Taken(to["email"], args.get("on_reference", ""), words, message_id, files))
             events += _events(to["email"], args, message_id)
     callbacks = _callbacks(events, shelf.webhooks.get("events", ""))
     return Reply(202, headers={"x-message-id": message_id}, taken=tuple(taken), callbacks=callbacks)
