@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from ordernotify import __version__
-from ordernotify.cli import demo, ledger, send, serve, settings_page, show, vendors
+from ordernotify.cli import demo, ledger, people, send, serve, settings_page, show, vendors
 
 app = typer.Typer(
     name="ordernotify",
@@ -29,6 +29,7 @@ app.command("platforms")(show.platforms)
 app.command("settings")(settings_page.settings_command)
 app.command("orders")(show.orders)
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(people.app, name="people")
 
 
 @app.callback(invoke_without_command=True)

@@ -374,3 +374,42 @@ class Incident(SQLModel, table=True):
     opened_at: datetime = _moment()
     closed_at: datetime | None = _moment(default=None)
     times: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
+class Person(SQLModel, table=True):
+    """An account of the supplier's staff."""
+
+    __tablename__ = "person"
+    id: str = Field(primary_key=True)
+    name: str
+    roles: list[str] = _words()
+    password_hash: str
+    active: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
+    failed_attempts: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
+    locked_until: datetime | None = _moment(default=None)
+    password_changed_at: datetime = _moment()
+    created_at: datetime = _moment()
+    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
+class Session(SQLModel, table=True):
+    """A person signed in somewhere; the token itself is only with that person."""
+
+    __tablename__ = "session"
+    token: bytes = Field(primary_key=True)
+    person_id: str = Field(foreign_key="person.id", index=True)
+    csrf: str
+    created_at: datetime = _moment()
+    last_seen_at: datetime = _moment()
+    expires_at: datetime = _moment()
+    revoked_at: datetime | None = _moment(default=None)
+
+
+class ApprovalCode(SQLModel, table=True):
+    """A code that proves, once and for minutes, who decides in another place."""
+
+    __tablename__ = "approval_code"
+    sha256: bytes = Field(primary_key=True)
+    person_id: str = Field(foreign_key="person.id", index=True)
+    expires_at: datetime = _moment()
+    used_at: datetime | None = _moment(default=None)

@@ -134,6 +134,9 @@ NO_RECORD_OF_THEIR_OWN = {
     "orders._write_orders": "recorded by _settle in the same transaction",
     "orders._write": "emits what was gathered",
     "directory._put_recipients": "recorded by put_client",
+    "sessions.session_of": "when a session was last used, to the minute",
+    "sessions.sign_in": "recorded by proven in the same transaction",
+    "sessions.issue_code": "recorded by proven in the same transaction",
 }
 _WRITES = re.compile(r"\b(INSERT INTO (?!audit\.)\w|UPDATE \w+ SET|DELETE FROM (?!audit\.)\w)")
 
