@@ -60,6 +60,7 @@ async def plan(batch_id: UUID) -> int:
     recipients = await plans.recipients_of(house.pool, [item.client_id for item in items])
     registry = await plans.registry(house.pool, list(await house.known()), at=at)
     resends = await plans.resends(house.pool, batch_id) if batch.resend else {}
+    told = await plans.told_before(house.pool, items)
     decided = [
         plans.EventPlan(
             item,
@@ -72,6 +73,7 @@ async def plan(batch_id: UUID) -> int:
                 template_facts=house.library.facts,
                 now=at,
                 resend=resends.get(item.event_id, 0),
+                told=told.get(item.event_id),
             ),
         )
         for item in items

@@ -277,6 +277,7 @@ class Platform:
     converse: Callable[[Sequence[Message], Context], Conversation] | None = None
     batch: int = 1  # messages per call at the most
     group: Callable[[Message, Any], str] | None = None  # messages of one group may share a call
+    edits: bool = False  # a message with ``edit_of`` replaces the one it names, and is sent anew where that is gone
     idempotency: Idempotency = Idempotency.NONE
     idempotency_note: str = ""
     lookup: Lookup | None = None

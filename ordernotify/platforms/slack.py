@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from ordernotify.platforms._base import (
     Answer,
     Call,
     Context,
+    Conversation,
     Finding,
     Gives,
     Idempotency,
@@ -189,6 +191,26 @@ def escape(text: str, limit: int) -> str:
     return escaped if len(escaped) <= limit else f"{_TORN_ESCAPE.sub('', escaped[: limit - 1])}…"
 
 
+# What Slack says of a message that cannot be edited any more: its reader must be told all the same.
+_GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
+
+
+def converse(messages: Sequence[Message], context: Context) -> Conversation:
+    """Send a message; anew where the one to edit is gone."""
+    (message,) = messages
+    call = build(messages, context)
+    if isinstance(call, Rejected):
+        return each(call, messages)
+    answer = yield call
+    said = answer.json()
+    if message.edit_of and isinstance(said, dict) and said.get("error") in _GONE:
+        message = replace(message, edit_of="")
+        anew = build([message], context)
+        if isinstance(anew, Call):
+            answer = yield anew
+    return read_answer(answer, [message], context)
+
+
 # ---- answers ----
 
 
@@ -276,8 +298,8 @@ PLATFORM = Platform(
     address="channel id or incoming webhook",
     example="https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
     read_address=read_address,
-    build=build,
-    read_answer=read_answer,
+    converse=converse,
+    edits=True,
     idempotency=Idempotency.NONE,
     idempotency_note="Drops no repetition, and webhooks return no id; an edit by the bot may be sent again.",
     webhook=Webhook(

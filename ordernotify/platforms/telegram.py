@@ -286,6 +286,7 @@ PLATFORM = Platform(
     example="123456789",
     read_address=read_address,
     converse=converse,
+    edits=True,
     idempotency=Idempotency.NONE,
     idempotency_note="Drops no repetition and cannot be asked; an edit may be sent again.",
     webhook=Webhook(

@@ -16,7 +16,7 @@ from ordernotify.core.channels import Channel, Level
 from ordernotify.core.events import OrderEvent, OrderStatus
 from ordernotify.core.ids import notice_reference
 from ordernotify.core.labels import Label, Tags
-from ordernotify.core.planning import Planned, Registered, Suppressed, SuppressionReason
+from ordernotify.core.planning import Planned, Registered, Suppressed, SuppressionReason, Told
 from ordernotify.core.policy import POLICY_VERSION, OrderFacts, Verdict
 from ordernotify.core.recipients import Consent, ContactPoint, Recipient, UsPerson
 from ordernotify.platforms import PLATFORMS
@@ -64,19 +64,20 @@ async def to_plan(pool: Pool, event_ids: Sequence[UUID], *, again: bool = False)
             event=OrderEvent.from_dict(row["content"]),
             order_id=row["order_id"],
             client_id=row["client_id"],
-            facts=OrderFacts(
-                label=Label.read(row["label"]),
-                tags=Tags(
-                    categories=frozenset(row["categories"]),
-                    ldc=frozenset(row["ldc"]),
-                    jurisdiction=row["jurisdiction"],
-                ),
-                government=bool(row["contract_id"]),
-                contract_id=row["contract_id"],
-            ),
+            facts=facts_of(row),
         )
         for row in rows
     ]
+
+
+def facts_of(row: asyncpg.Record) -> OrderFacts:
+    """Return an order as policy sees it, of the columns of its table."""
+    return OrderFacts(
+        label=Label.read(row["label"]),
+        tags=Tags(categories=frozenset(row["categories"]), ldc=frozenset(row["ldc"]), jurisdiction=row["jurisdiction"]),
+        government=bool(row["contract_id"]),
+        contract_id=row["contract_id"],
+    )
 
 
 async def recipients_of(pool: Pool, client_ids: Sequence[str]) -> dict[str, list[Recipient]]:
@@ -114,6 +115,32 @@ async def registry(pool: Pool, configured: Sequence[str], *, at: datetime) -> di
         expired = row["expires_at"] is not None and row["expires_at"] <= at
         level = min(Level(row["level"]), Level.C0) if expired else Level(row["level"])
         found[name] = Registered(level=level, enabled=row["enabled"])
+    return found
+
+
+# In these states a message has reached somebody, or may have.
+_TOLD = ["sent", "delivered", "read", "unknown", "sending"]
+
+
+async def told_before(pool: Pool, items: Sequence[ToPlan]) -> dict[UUID, dict[str, Told]]:
+    """Return, for each event that corrects another, what each contact was told of its order, by contact."""
+    corrections = [item for item in items if item.event.corrects]
+    if not corrections:
+        return {}
+    rows = await pool.fetch(
+        "SELECT w.id, d.contact_id, bool_or(d.event_id = w.corrects) AS corrected,"
+        " (array_agg(e.status ORDER BY d.event_at DESC, d.id DESC))[1] AS status"
+        " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS w(id, order_id, corrects)"
+        " JOIN delivery d ON d.order_id = w.order_id AND d.event_id <> w.id AND d.status = ANY($4)"
+        " JOIN event e ON e.id = d.event_id GROUP BY 1, 2",
+        [item.event_id for item in corrections],
+        [item.order_id for item in corrections],
+        [UUID(item.event.corrects) for item in corrections],
+        _TOLD,
+    )
+    found: dict[UUID, dict[str, Told]] = {item.event_id: {} for item in corrections}
+    for row in rows:
+        found[row["id"]][row["contact_id"]] = Told(OrderStatus(row["status"]), row["corrected"])
     return found
 
 
@@ -156,6 +183,7 @@ async def record_plan(
         versions = {row["id"]: row["version"] for row in held}
         made = [entry for entry in made if entry[1].item.event_id in versions]
         fresh = await _insert_deliveries(connection, made, at=at)
+        corrected = await _link_corrections(connection, plans, versions)
         await _insert_suppressions(connection, plans, versions, at=at)
         await connection.execute(
             "UPDATE event SET state = 'planned', version = version + 1 WHERE id = ANY($1)", list(versions)
@@ -164,7 +192,15 @@ async def record_plan(
         await emit(
             connection,
             [
-                _decided(scribe, plan, ids, version=versions[plan.item.event_id] + 1, batch_id=batch_id, at=at)
+                _decided(
+                    scribe,
+                    plan,
+                    ids,
+                    corrected,
+                    version=versions[plan.item.event_id] + 1,
+                    batch_id=batch_id,
+                    at=at,
+                )
                 for plan in plans
                 if plan.item.event_id in versions
             ],
@@ -216,6 +252,29 @@ async def _insert_deliveries(
     return {row["id"] for row in rows}
 
 
+async def _link_corrections(
+    connection: Connection, plans: Sequence[EventPlan], versions: Mapping[UUID, int]
+) -> dict[UUID, UUID]:
+    """Tie each delivery of a correction to the one that it corrects; returns the ties."""
+    events = [
+        plan.item
+        for plan in plans
+        if plan.item.event.correction and plan.item.event.corrects and plan.item.event_id in versions
+    ]
+    if not events:
+        return {}
+    rows = await connection.fetch(
+        "UPDATE delivery SET corrects = old.id FROM unnest($1::uuid[], $2::uuid[]) AS w(id, corrects),"
+        " LATERAL (SELECT DISTINCT ON (contact_id) id, contact_id FROM delivery o WHERE o.event_id = w.corrects"
+        " AND o.status = ANY($3) ORDER BY contact_id, id DESC) old"
+        " WHERE delivery.event_id = w.id AND delivery.contact_id = old.contact_id RETURNING delivery.id, old.id AS old",
+        [item.event_id for item in events],
+        [UUID(item.event.corrects) for item in events],
+        _TOLD,
+    )
+    return {row["id"]: row["old"] for row in rows}
+
+
 async def _insert_suppressions(
     connection: Connection, plans: Sequence[EventPlan], versions: Mapping[UUID, int], *, at: datetime
 ) -> None:
@@ -255,18 +314,29 @@ async def _insert_suppressions(
 
 
 def _decided(
-    scribe: Scribe, plan: EventPlan, ids: Mapping[int, UUID], *, version: int, batch_id: UUID, at: datetime
+    scribe: Scribe,
+    plan: EventPlan,
+    ids: Mapping[int, UUID],
+    corrected: Mapping[UUID, UUID],
+    *,
+    version: int,
+    batch_id: UUID,
+    at: datetime,
 ) -> Record:
-    decisions = []
+    decisions: list[dict[str, object]] = []
     for row in plan.rows:
+        decision: dict[str, object]
         if isinstance(row, Planned):
+            delivery_id = ids.get(id(row))
             decision = {
                 "contact": row.contact.id,
                 "decision": row.decision.verdict.value,
                 "rules": list(row.decision.rules),
                 "removed": list(row.decision.removed),
-                "delivery": str(ids.get(id(row), "")),
+                "delivery": str(delivery_id or ""),
             }
+            if delivery_id is not None and delivery_id in corrected:
+                decision["corrects"] = str(corrected[delivery_id])
         else:
             decision = {
                 "contact": row.contact.id,
