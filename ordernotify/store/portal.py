@@ -111,22 +111,18 @@ async def draft(
         )
         if not made:
             return False
-        await connection.copy_records_to_table(
-            "portal_row",
-            columns=("request_id", "number", "content", "order_id", "state", "problem", "field", "known"),
-            records=[
-                (
-                    request_id,
-                    row.number,
-                    dict(row.content),
-                    row.order_id,
-                    RowState.REFUSED.value if row.refused else RowState.OPEN.value,
-                    row.refused.problem.value if row.refused else "",
-                    row.refused.field if row.refused else "",
-                    row.known,
-                )
-                for row in rows
-            ],
+        await connection.execute(
+            "INSERT INTO portal_row (request_id, number, content, order_id, state, problem, field, known)"
+            " SELECT $1, * FROM unnest($2::int[], $3::jsonb[], $4::uuid[], $5::text[], $6::text[], $7::text[],"
+            " $8::text[])",
+            request_id,
+            [row.number for row in rows],
+            [dict(row.content) for row in rows],
+            [row.order_id for row in rows],
+            [RowState.REFUSED.value if row.refused else RowState.OPEN.value for row in rows],
+            [row.refused.problem.value if row.refused else "" for row in rows],
+            [row.refused.field if row.refused else "" for row in rows],
+            [row.known for row in rows],
         )
         await emit(
             connection,
