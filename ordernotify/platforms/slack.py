@@ -32,6 +32,7 @@ from ordernotify.platforms._base import (
     failure,
     json_body,
 )
+from ordernotify.platforms._slack_blocks import words
 from ordernotify.platforms._slack_events import read, verify
 
 VENDOR_URL: Final = "https://hooks.slack.com"
@@ -110,10 +111,6 @@ ENDPOINT_WORDS: Final = frozenset(
 )
 AMBIGUOUS: Final = frozenset({"rollup_error", "internal_error", "fatal_error"})
 
-# Slack cuts or refuses what is longer; the figures are its own, in characters.
-_HEADER, _SECTION, _FIELD, _FIELDS, _TEXT = 150, 3000, 2000, 10, 4000
-_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_TORN_ESCAPE = re.compile(r"&[a-z]{0,3}$")
 _JSON = {"content-type": "application/json; charset=utf-8"}
 _OK = 200
 
@@ -139,7 +136,7 @@ def build(messages: Sequence[Message], context: Context) -> Call | Rejected:
             return Rejected(_K.CONFIG, "slack_no_webhook_url")
         address = settings.webhook_url.get_secret_value()
     hook = _HOOK.fullmatch(address)
-    return Rejected(_K.PERMANENT, "slack_address") if hook is None else _post(hook, settings, _words(message))
+    return Rejected(_K.PERMANENT, "slack_address") if hook is None else _post(hook, settings, words(message))
 
 
 def _post(hook: re.Match[str], settings: SlackSettings, value: Mapping[str, Any]) -> Call:
@@ -153,7 +150,7 @@ def _bot_call(message: Message, settings: SlackSettings) -> Call | Rejected:
     method = "chat.postMessage"
     body = {
         "channel": message.to,
-        **_words(message),
+        **words(message),
         "metadata": {"event_type": "order_update", "event_payload": {"on_reference": message.reference}},
     }
     if message.edit_of:
@@ -163,32 +160,6 @@ def _bot_call(message: Message, settings: SlackSettings) -> Call | Rejected:
         body["unfurl_links"] = False
     headers = {**_JSON, **bearer(settings.bot_token)}
     return Call("POST", f"{settings.api_url}/{method}", headers, json_body(body))
-
-
-def _words(message: Message) -> dict[str, Any]:
-    """Return text and blocks; facts stand in plain_text, where Slack finds no markup in anybody's data."""
-    blocks: list[dict[str, Any]] = []
-    if message.subject:
-        blocks.append({"type": "header", "text": _plain(message.subject, _HEADER)})
-    blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": escape(message.text, _SECTION)}})
-    for start in range(0, len(message.facts), _FIELDS):
-        facts = message.facts[start : start + _FIELDS]
-        fields = [_plain(f"{label}\n{value}", _FIELD) for label, value in facts]
-        blocks.append({"type": "section", "fields": fields})
-    # A block's id is the only place where an incoming webhook keeps a mark of ours.
-    blocks[0]["block_id"] = message.reference
-    return {"text": escape(message.text, _TEXT), "blocks": blocks}
-
-
-def _plain(text: str, limit: int) -> dict[str, Any]:
-    cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    return {"type": "plain_text", "text": cut, "emoji": False}
-
-
-def escape(text: str, limit: int) -> str:
-    """Return ``text`` escaped as Slack asks, at most ``limit`` characters, never cut inside an escape."""
-    escaped = text.translate(_ESCAPES)
-    return escaped if len(escaped) <= limit else f"{_TORN_ESCAPE.sub('', escaped[: limit - 1])}…"
 
 
 # What Slack says of a message that cannot be edited any more: its reader must be told all the same.

@@ -13,7 +13,7 @@ from ordernotify.core.portal import COLUMNS, DETAILS, MOST_NOTE, MOST_ROWS, REAS
 from ordernotify.store import finding, portal, portal_rows
 from ordernotify.web.portal.guard import LOOKS, Visitor, address_of, doorway_of, genuine, let_in, text
 from ordernotify.web.portal.orders import read_why
-from ordernotify.web.portal.views import HEADERS, STYLE, moved, page
+from ordernotify.web.portal.views import ASSETS, HEADERS, moved, page
 
 router = APIRouter(prefix="/portal", include_in_schema=False)
 
@@ -89,7 +89,8 @@ async def queue(request: Request) -> Response:
 
 
 @router.get("/portal.css")
-async def style() -> Response:
-    """Return the one style sheet."""
-    headers = {**HEADERS, "cache-control": "public, max-age=300"}
-    return Response(STYLE.read_bytes(), media_type="text/css; charset=utf-8", headers=headers)
+@router.get("/icon.svg")
+async def asset(request: Request) -> Response:
+    """Return the one style sheet, or the icon."""
+    kind, content = ASSETS[request.url.path.rpartition("/")[2]]
+    return Response(content, media_type=kind, headers={**HEADERS, "cache-control": "public, max-age=300"})

@@ -27,7 +27,12 @@ HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-STYLE: Final = Path(__file__).parent / "pages" / "portal.css"
+_PAGES: Final = Path(__file__).parent / "pages"
+# What pages refer to, each read once.
+ASSETS: Final = {
+    "portal.css": ("text/css; charset=utf-8", (_PAGES / "portal.css").read_bytes()),
+    "icon.svg": ("image/svg+xml", (_PAGES / "icon.svg").read_bytes()),
+}
 
 # How a state looks, besides its word: good, under way, wrong, or neither.
 _GOOD, _MOVING, _BAD, _PLAIN = "good", "moving", "bad", "plain"
@@ -44,8 +49,8 @@ TONES: Final = {
 _WORDS: Final = {
     "cancelled": "Canceled", "sms": "SMS", "email": "E-mail", "backordered": "On backorder", "api": "API",
     "csv": "CSV upload", "policy": "Policy", "prefect": "Prefect form", "noted": "Noted, not news",
-    "form": "Portal form", "closed": "Told", "planned": "Planned", "claimed": "Under way", "admitted": "Under way",
-    "closed_by": "Closed by",
+    "form": "Portal form", "closed": "Finished", "planned": "Planned", "claimed": "Under way", "admitted": "Under way",
+    "allow_full": "Sent whole", "allow_redacted": "Sent without some fields",
 }  # fmt: skip
 
 

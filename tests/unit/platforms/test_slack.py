@@ -18,6 +18,7 @@ from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Message, 
 from ordernotify.core.events import OrderStatus
 from ordernotify.platforms._base import Answer, Call, Context, Inbound, Received, Refusal
 from ordernotify.platforms._slack_events import KEYWORDS, read, verify
+from ordernotify.platforms._slack_blocks import escape
 from ordernotify.platforms.slack import (
     AMBIGUOUS,
     DEFAULT,
@@ -26,7 +27,6 @@ from ordernotify.platforms.slack import (
     WORDS,
     SlackSettings,
     build,
-    escape,
     provision,
     read_address,
     read_answer,
