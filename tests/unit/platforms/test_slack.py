@@ -17,8 +17,8 @@ from ordernotify.core.channels import Channel
 from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Message, Rejected
 from ordernotify.core.events import OrderStatus
 from ordernotify.platforms._base import Answer, Call, Context, Inbound, Received, Refusal
-from ordernotify.platforms._slack_events import KEYWORDS, read, verify
 from ordernotify.platforms._slack_blocks import escape
+from ordernotify.platforms._slack_events import KEYWORDS, read, verify
 from ordernotify.platforms.slack import (
     AMBIGUOUS,
     DEFAULT,
