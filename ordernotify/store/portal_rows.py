@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -27,14 +28,25 @@ _KEPT = 500
 
 async def examine(pool: Pool, given: Sequence[Mapping[str, str]], *, at: datetime) -> list[NewRow]:
     """Return every row as it will be stored: with its order, or refused with the reason; numbered from 1."""
-    read = [read_update(values) for values in given]
-    updates = [(index, update) for index, update in enumerate(read) if isinstance(update, Update)]
-    places = await place(pool, [update for _, update in updates])
+    # Thousands of rows take a while, in which the loop has others to answer.
+    read = await asyncio.to_thread(lambda: [read_update(values) for values in given])
+    places = await place(pool, [update for update in read if isinstance(update, Update)])
+    return await asyncio.to_thread(_judged_all, given, read, places, at=at)
+
+
+def _judged_all(
+    given: Sequence[Mapping[str, str]],
+    read: Sequence[Update | Refused],
+    places: Sequence[Placed | Refused],
+    *,
+    at: datetime,
+) -> list[NewRow]:
     rows = [
         NewRow(number=index + 1, content=_kept(values), refused=update if isinstance(update, Refused) else None)
         for index, (values, update) in enumerate(zip(given, read, strict=True))
     ]
     twice = named_twice(found.order_id if isinstance(found, Placed) else None for found in places)
+    updates = [(index, update) for index, update in enumerate(read) if isinstance(update, Update)]
     for (index, update), found, again in zip(updates, places, twice, strict=True):
         rows[index] = _judged(rows[index], update, found, again=again, at=at)
     return rows

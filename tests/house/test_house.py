@@ -54,6 +54,7 @@ def test_the_wheel_ships_only_ordernotify_with_its_templates(tmp_path):
     assert {root for root in roots if not root.endswith(".dist-info")} == {"ordernotify"}
     assert "ordernotify/_templates/shipped/en/sms.j2" in names
     assert "ordernotify/sandbox/recordings/shopify_order.json" in names
+    assert {"ordernotify/web/portal/pages/base.html", "ordernotify/web/portal/pages/portal.css"} <= set(names)
 
 
 @pytest.mark.parametrize("folder", CARD_FOLDERS)

@@ -302,6 +302,18 @@ async def test_each_role_sees_its_own_and_what_is_denied_is_recorded(desk, role,
     assert len(denied) == list(paths.values()).count(403)
 
 
+async def test_while_the_database_is_away_a_page_says_so(desk):
+    await desk.sign_in()
+    await desk.app.state.doorway.pool.close()
+    answer = await desk.browser.get("/portal/")
+    assert answer.status_code == 503
+    assert "Back in a moment" in said(answer)
+    assert answer.headers["cache-control"] == "no-store"
+    body = {"reason": "carrier_told", "updates": [{"order_no": "SO-1", "status": "shipped"}]}
+    answer = await desk.browser.post("/api/v1/portal/requests", headers={"x-api-key": "k"}, json=body)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
 # ---- one order ----
 
 

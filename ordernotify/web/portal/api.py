@@ -18,11 +18,12 @@ from ordernotify.core.portal import MOST_NOTE, MOST_ROWS, Problem, UpdateReason,
 from ordernotify.platforms._base import Refusal
 from ordernotify.platforms._reading import read_value
 from ordernotify.store import portal, portal_rows
+from ordernotify.store.database import DATABASE_AWAY
 from ordernotify.web.doorway import too_large
 from ordernotify.web.portal.guard import CSRF_HEADER, address_of, doorway_of, is_from_here, note_denied, visitor_of
 from ordernotify.web.portal.orders import read_id
 from ordernotify.web.portal.views import as_words
-from ordernotify.web.webhooks import refusal
+from ordernotify.web.webhooks import overloaded, refusal
 
 router = APIRouter(prefix="/api/v1/portal", tags=["portal"])
 
@@ -81,6 +82,14 @@ async def post_request(request: Request) -> Response:
     asked = read_value(PortalRequestIn, given)
     if isinstance(asked, Refusal):
         return refusal(asked)
+    try:
+        return await _stored(request, asked, actor)
+    except DATABASE_AWAY:
+        return overloaded(5)
+
+
+async def _stored(request: Request, asked: PortalRequestIn, actor: Actor) -> Response:
+    doorway = doorway_of(request)
     request_id, at = asked.id or new_id(), now()
     values = [_cells(update) for update in asked.updates]
     made = await portal.draft(

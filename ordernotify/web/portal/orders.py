@@ -14,9 +14,9 @@ from ordernotify.core.people import Act
 from ordernotify.core.portal import DETAILS, MOST_NOTE, REASONS, STATUSES, UpdateReason, explain
 from ordernotify.store import finding, portal, portal_rows
 from ordernotify.web.portal.guard import LOOKS, Visitor, address_of, doorway_of, genuine, let_in, text
-from ordernotify.web.portal.views import as_words, moved, page, problem
+from ordernotify.web.portal.views import PageRoute, as_words, moved, page, problem
 
-router = APIRouter(prefix="/portal", include_in_schema=False)
+router = APIRouter(prefix="/portal", include_in_schema=False, route_class=PageRoute)
 
 _FIELDS: Final = ("status", "detail", "carrier", "tracking_no", "promised_date")
 _LONGEST_SEARCH = 100

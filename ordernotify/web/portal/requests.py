@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,9 @@ from ordernotify.store import finding, portal
 from ordernotify.store.portal import Row, RowState
 from ordernotify.web.portal.guard import LOOKS, Visitor, address_of, doorway_of, genuine, let_in
 from ordernotify.web.portal.orders import read_id
-from ordernotify.web.portal.views import HEADERS, as_words, library, moved, page, problem
+from ordernotify.web.portal.views import HEADERS, PageRoute, as_words, library, moved, page, problem
 
-router = APIRouter(prefix="/portal", include_in_schema=False)
+router = APIRouter(prefix="/portal", include_in_schema=False, route_class=PageRoute)
 
 _PAGE = 200
 _REFRESH_S = 2
@@ -129,7 +130,8 @@ async def download(request: Request, request_id: str) -> Response:
         return _missing(visitor)
     rows = await portal.rows_of(doorway_of(request).pool, asked.id)
     headers = {**HEADERS, "content-disposition": f'attachment; filename="results-{asked.id}.csv"'}
-    return Response("\ufeff" + results_table(rows), media_type="text/csv; charset=utf-8", headers=headers)
+    table = await asyncio.to_thread(results_table, rows)
+    return Response("\ufeff" + table, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def results_table(rows: Sequence[Row]) -> str:
@@ -169,7 +171,7 @@ async def _preview(request: Request, row: Row) -> list[Previewed]:
         doorway.pool,
         event_of(update, placed, dedupe_key="", at=now()),
         placed.order_id,
-        library=library(),
+        library=await asyncio.to_thread(library),
         settings=doorway.settings,
         configured=list(await doorway.credentials()),
         at=now(),

@@ -25,9 +25,9 @@ from ordernotify.web.portal.guard import (
     text,
     visitor_of,
 )
-from ordernotify.web.portal.views import moved, page, problem
+from ordernotify.web.portal.views import PageRoute, moved, page, problem
 
-router = APIRouter(prefix="/portal", include_in_schema=False)
+router = APIRouter(prefix="/portal", include_in_schema=False, route_class=PageRoute)
 
 # One sentence for every cause: which names exist, and which are locked, is for the record only.
 _MINUTES = int(LOCKED_FOR.total_seconds()) // 60

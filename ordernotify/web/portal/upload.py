@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Request, Response
@@ -13,9 +14,9 @@ from ordernotify.core.portal import COLUMNS, DETAILS, MOST_NOTE, MOST_ROWS, REAS
 from ordernotify.store import finding, portal, portal_rows
 from ordernotify.web.portal.guard import LOOKS, Visitor, address_of, doorway_of, genuine, let_in, text
 from ordernotify.web.portal.orders import read_why
-from ordernotify.web.portal.views import ASSETS, HEADERS, moved, page
+from ordernotify.web.portal.views import ASSETS, HEADERS, PageRoute, moved, page
 
-router = APIRouter(prefix="/portal", include_in_schema=False)
+router = APIRouter(prefix="/portal", include_in_schema=False, route_class=PageRoute)
 
 _NO_VALUES: Mapping[str, str] = {"reason": "", "note": ""}
 
@@ -40,7 +41,7 @@ async def look(request: Request) -> Response:
     why, errors = read_why(form)
     file = form.get("table")
     content = await file.read() if isinstance(file, UploadFile) else b""
-    table = read_table(content) if content else Unreadable("Choose a CSV file.")
+    table = await asyncio.to_thread(read_table, content) if content else Unreadable("Choose a CSV file.")
     if isinstance(table, Unreadable):
         errors["table"] = table.message
     if errors or why is None or isinstance(table, Unreadable):

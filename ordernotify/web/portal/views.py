@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import Response
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ordernotify.core.policy import explain as explain_rule
 from ordernotify.platforms import PLATFORMS
 from ordernotify.rendering import Library
+from ordernotify.store.database import DATABASE_AWAY
 
 # Nothing may be loaded but our own style sheet, and no other page may show ours or be posted to by it.
 _POLICY: Final = (
@@ -99,6 +102,23 @@ def page(name: str, *, status: int = 200, headers: dict[str, str] | None = None,
 def problem(status: int, title: str, message: str, **values: Any) -> Response:
     """Return the page that says why something was not done, and what to do instead."""
     return page("problem", status=status, title=title, message=message, **values)
+
+
+class PageRoute(APIRoute):
+    """A route of pages: while the database is away it says so on a page, and when to come back."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler that answers an outage too."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except DATABASE_AWAY:
+                message = "The database does not answer at the moment. Nothing was done; try again in a moment."
+                return problem(503, "Back in a moment", message, headers={"retry-after": "5"})
+
+        return answer
 
 
 def moved(path: str) -> Response:
