@@ -19,7 +19,7 @@ from ordernotify.core.policy import Verdict
 from ordernotify.core.segments import count as count_segments
 from ordernotify.rendering import Library
 from ordernotify.settings import Settings
-from ordernotify.store import plans, wording
+from ordernotify.store import corrections, plans, wording
 from ordernotify.store.database import Pool
 from ordernotify.store.wording import Stopped, Worded
 from ordernotify.words import word
@@ -81,7 +81,7 @@ async def preview(
         registry=await plans.registry(pool, configured, at=at),
         template_facts=library.facts,
         now=at,
-        told=(await plans.told_before(pool, [item])).get(item.event_id),
+        told=(await corrections.told_before(pool, [(item.event_id, order_id, event)])).get(item.event_id),
     )
     stopped = await _opted_out(pool, rows)
     edits = await _replaced(pool, event)

@@ -16,10 +16,11 @@ from ordernotify.core.channels import Channel, Level
 from ordernotify.core.events import OrderEvent, OrderStatus
 from ordernotify.core.ids import notice_reference
 from ordernotify.core.labels import Label, Tags
-from ordernotify.core.planning import Planned, Registered, Suppressed, SuppressionReason, Told
+from ordernotify.core.planning import Planned, Registered, Suppressed, SuppressionReason
 from ordernotify.core.policy import POLICY_VERSION, OrderFacts, Verdict
 from ordernotify.core.recipients import Consent, ContactPoint, Recipient, UsPerson
 from ordernotify.platforms import PLATFORMS
+from ordernotify.store import corrections
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection, Pool
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
@@ -118,32 +119,6 @@ async def registry(pool: Pool, configured: Sequence[str], *, at: datetime) -> di
     return found
 
 
-# In these states a message has reached somebody, or may have.
-_TOLD = ["sent", "delivered", "read", "unknown", "sending"]
-
-
-async def told_before(pool: Pool, items: Sequence[ToPlan]) -> dict[UUID, dict[str, Told]]:
-    """Return, for each event that corrects another, what each contact was told of its order, by contact."""
-    corrections = [item for item in items if item.event.corrects]
-    if not corrections:
-        return {}
-    rows = await pool.fetch(
-        "SELECT w.id, d.contact_id, bool_or(d.event_id = w.corrects) AS corrected,"
-        " (array_agg(e.status ORDER BY d.event_at DESC, d.id DESC))[1] AS status"
-        " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS w(id, order_id, corrects)"
-        " JOIN delivery d ON d.order_id = w.order_id AND d.event_id <> w.id AND d.status = ANY($4)"
-        " JOIN event e ON e.id = d.event_id GROUP BY 1, 2",
-        [item.event_id for item in corrections],
-        [item.order_id for item in corrections],
-        [UUID(item.event.corrects) for item in corrections],
-        _TOLD,
-    )
-    found: dict[UUID, dict[str, Told]] = {item.event_id: {} for item in corrections}
-    for row in rows:
-        found[row["id"]][row["contact_id"]] = Told(OrderStatus(row["status"]), row["corrected"])
-    return found
-
-
 async def resends(pool: Pool, batch_id: UUID) -> dict[UUID, int]:
     """Return the number that a batch's deliberate resend of each of its events has: 1 for the first.
 
@@ -183,7 +158,14 @@ async def record_plan(
         versions = {row["id"]: row["version"] for row in held}
         made = [entry for entry in made if entry[1].item.event_id in versions]
         fresh = await _insert_deliveries(connection, made, at=at)
-        corrected = await _link_corrections(connection, plans, versions)
+        corrected = await corrections.link(
+            connection,
+            {
+                plan.item.event_id: plan.item.event.corrects
+                for plan in plans
+                if plan.item.event.corrects and plan.item.event_id in versions
+            },
+        )
         await _insert_suppressions(connection, plans, versions, at=at)
         await connection.execute(
             "UPDATE event SET state = 'planned', version = version + 1 WHERE id = ANY($1)", list(versions)
@@ -250,29 +232,6 @@ async def _insert_deliveries(
         [plan.item.event.occurred_at for _, plan, _ in made],
     )
     return {row["id"] for row in rows}
-
-
-async def _link_corrections(
-    connection: Connection, plans: Sequence[EventPlan], versions: Mapping[UUID, int]
-) -> dict[UUID, UUID]:
-    """Tie each delivery of a correction to the one that it corrects; returns the ties."""
-    events = [
-        plan.item
-        for plan in plans
-        if plan.item.event.correction and plan.item.event.corrects and plan.item.event_id in versions
-    ]
-    if not events:
-        return {}
-    rows = await connection.fetch(
-        "UPDATE delivery SET corrects = old.id FROM unnest($1::uuid[], $2::uuid[]) AS w(id, corrects),"
-        " LATERAL (SELECT DISTINCT ON (contact_id) id, contact_id FROM delivery o WHERE o.event_id = w.corrects"
-        " AND o.status = ANY($3) ORDER BY contact_id, id DESC) old"
-        " WHERE delivery.event_id = w.id AND delivery.contact_id = old.contact_id RETURNING delivery.id, old.id AS old",
-        [item.event_id for item in events],
-        [UUID(item.event.corrects) for item in events],
-        _TOLD,
-    )
-    return {row["id"]: row["old"] for row in rows}
 
 
 async def _insert_suppressions(

@@ -131,7 +131,7 @@ NO_RECORD_OF_THEIR_OWN = {
     "receipts._opt_out": "recorded by its callers",
     "plans._insert_deliveries": "recorded by record_plan",
     "plans._insert_suppressions": "recorded by record_plan",
-    "plans._link_corrections": "recorded by record_plan",
+    "corrections.link": "recorded by record_plan",
     "portal_work.claim": "a lease",
     "portal_work.hand_back": "a lease",
     "portal_work.renew": "a lease",
