@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     signing_key_file: Path | None = Field(default=None, description="Ledger key; default in state_dir.")
     api_keys: str = Field(default="", description="Comma-separated keys for /api/v1; empty refuses everybody.")
     max_body_bytes: int = Field(default=1_048_576, description="Largest request body taken, in bytes.")
+    max_upload_bytes: int = Field(default=5_242_880, description="Largest table taken by the portal, in bytes.")
     max_waiting: int = Field(
         default=200_000, description="Events that may wait before intake answers 503 with Retry-After."
     )

@@ -10,7 +10,8 @@ from ordernotify.core.channels import Channel
 from ordernotify.core.delivery import Message
 from ordernotify.core.gate import scan
 from ordernotify.core.labels import Label
-from ordernotify.core.planning import NOTICE_TEMPLATE
+from ordernotify.core.planning import CORRECTION_TEMPLATE, NOTICE_TEMPLATE
+from ordernotify.platforms import PLATFORMS
 from ordernotify.rendering import Library, RenderProblem
 from ordernotify.settings import Settings
 from ordernotify.store.wording import Stopped, ToWord, Worded
@@ -57,6 +58,7 @@ def word(item: ToWord, *, library: Library, settings: Settings) -> Worded | Stop
         # The order's keys in other systems go only where records are kept, never into a message to a person.
         refs=dict(item.refs) if item.channel is Channel.RECORD else {},
         notice_only=item.notice_only,
+        edit_of=_edit_of(item),
         occurred_at=item.occurred_at,
     )
     return Worded(item, message, rendered.version, os.urandom(32))
@@ -67,6 +69,12 @@ def address_of(item: ToWord) -> str:
     if item.address == "order":
         return item.refs.get(item.platform, item.order_no)
     return item.address
+
+
+def _edit_of(item: ToWord) -> str:
+    """Return what a correction replaces. An edit rings no bell, so a notice, which says nothing itself, comes anew."""
+    corrects = item.template == CORRECTION_TEMPLATE and PLATFORMS[item.platform].edits
+    return item.corrected_ref if corrects else ""
 
 
 def _fields(item: ToWord, settings: Settings) -> dict[str, str]:

@@ -19,7 +19,7 @@ from ordernotify import runtime
 from ordernotify.clock import now
 from ordernotify.core.planning import plan as plan_event
 from ordernotify.delivering import Fanout
-from ordernotify.store import inbox, orders, plans, sending, wording
+from ordernotify.store import corrections, inbox, orders, plans, sending, wording
 from ordernotify.store.sealer import LedgerStoppedError
 from ordernotify.store.wording import Stopped, Worded
 from ordernotify.words import word
@@ -60,6 +60,7 @@ async def plan(batch_id: UUID) -> int:
     recipients = await plans.recipients_of(house.pool, [item.client_id for item in items])
     registry = await plans.registry(house.pool, list(await house.known()), at=at)
     resends = await plans.resends(house.pool, batch_id) if batch.resend else {}
+    told = await corrections.told_before(house.pool, [(item.event_id, item.order_id, item.event) for item in items])
     decided = [
         plans.EventPlan(
             item,
@@ -72,6 +73,7 @@ async def plan(batch_id: UUID) -> int:
                 template_facts=house.library.facts,
                 now=at,
                 resend=resends.get(item.event_id, 0),
+                told=told.get(item.event_id),
             ),
         )
         for item in items

@@ -15,6 +15,7 @@ from ordernotify.cli._console import err, fail, out, print_json, progress
 from ordernotify.cli._demo_daily import run_daily
 from ordernotify.cli._demo_exceptions import sweep_exceptions
 from ordernotify.cli._demo_input import API_KEY, HOUSE_SETTINGS, Cast, drive
+from ordernotify.cli._demo_portal import work_in_portal
 from ordernotify.cli._demo_result import collect
 from ordernotify.cli._demo_tracking import drive_tracking
 from ordernotify.cli.ledger import public_key
@@ -81,11 +82,15 @@ def _run(house: House, say: Any, *, quiet: bool) -> dict[str, Any]:
     asyncio.run(sweep_exceptions(house.addresses, house.settings.state_dir, driven))
     say("taking in the day's extract, sending the day's summaries")
     asyncio.run(run_daily(house.addresses, house.settings.state_dir, driven))
+    say("posting updates and a correction in the portal")
+    account = asyncio.run(work_in_portal(house.urls.app, house.addresses.web))
     say("waiting for the last outcomes")
     result = asyncio.run(collect(house.urls.reader, house.addresses, driven))
     say("verifying the ledger")
     report = verify_ledger(house.urls.reader, origin=house.settings.origin, vkeys=[public_key(house.settings)])
     result["ledger"] = {"records": report.records, "checkpoints": report.checkpoints, "verified": report.ok}
+    result["urls"]["portal"] = f"{house.addresses.web}/portal/"
+    result["portal"] = {"person": account.person, "password": account.password}
     return result
 
 
@@ -146,6 +151,7 @@ def _print(result: dict[str, Any]) -> None:
     out.print(f"ledger: {ledger['records']} records under {ledger['checkpoints']} signatures, {state}")
     for name, url in result["urls"].items():
         out.print(f"{name:8} {url}")
+    out.print(f"sign in to the portal as {result['portal']['person']} with {result['portal']['password']}")
 
 
 def _explain(rules: Iterable[str]) -> None:

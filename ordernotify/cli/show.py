@@ -87,6 +87,7 @@ def capabilities(platform: Platform) -> dict[str, Any]:
         "idempotency": platform.idempotency.value if platform.sends else "",
         "idempotency_note": platform.idempotency_note,
         "lookup": platform.lookup is not None,
+        "edits": platform.edits,
         "provision": platform.provision is not None,
         "doctor": platform.probe is not None,
         "level": platform.level.name,

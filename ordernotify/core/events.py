@@ -68,6 +68,7 @@ class OrderEvent:
     lines: tuple[Line, ...] = ()
     refs: dict[str, str] = field(default_factory=dict)
     correction: bool = False
+    corrects: str = ""  # our id of the event that a correction takes back, where it is known
     thin: bool = False
 
     def as_dict(self) -> dict[str, object]:
@@ -91,6 +92,7 @@ class OrderEvent:
             "lines": [[line.sku, line.quantity] for line in self.lines],
             "refs": self.refs,
             "correction": self.correction,
+            "corrects": self.corrects,
             "thin": self.thin,
         }
 

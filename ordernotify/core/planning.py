@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ordernotify.core.channels import Level
-from ordernotify.core.events import OrderEvent
+from ordernotify.core.events import OrderEvent, OrderStatus
 from ordernotify.core.ids import delivery_reference
 from ordernotify.core.policy import Decision, OrderFacts, TemplateFacts, Verdict, decide
 from ordernotify.core.recipients import ContactPoint, Recipient
@@ -23,6 +23,15 @@ class SuppressionReason(StrEnum):
     NOT_LINKED = "not_linked"  # nobody has tied an account to this contact yet
     QUARANTINED = "quarantined"
     OPTED_OUT = "opted_out"
+    ALREADY_TOLD = "already_told"  # a correction to what this contact was told last
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a contact was last told of an order, and whether it was told what is being corrected."""
+
+    status: OrderStatus
+    corrected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +80,14 @@ def plan(
     template_facts: Callable[[str], TemplateFacts],
     now: datetime,
     resend: int = 0,
+    told: Mapping[str, Told] | None = None,
 ) -> list[Planned | Suppressed]:
     """Return every delivery and suppression of one event, in a fixed order; the same event gives the same keys.
 
     ``registry`` holds the configured platforms. A recipient without an active contact has no row: there is
-    nothing that could have been done.
+    nothing that could have been done. ``told`` says, by contact, what was told of the order before an event that
+    corrects another.
     """
-    template = CORRECTION_TEMPLATE if event.correction else event.status.value
-    facts = template_facts(template)
     return [
         _settle(
             event,
@@ -87,10 +96,10 @@ def plan(
             recipient=recipient,
             contact=contact,
             registered=registry.get(contact.platform),
-            template=template,
-            facts=facts,
+            template_facts=template_facts,
             now=now,
             resend=resend,
+            told=(told or {}).get(contact.id),
         )
         for recipient in recipients
         for contact in sorted(recipient.contacts, key=lambda point: (point.position, point.id))
@@ -105,12 +114,18 @@ def _settle(
     recipient: Recipient,
     contact: ContactPoint,
     registered: Registered | None,
-    template: str,
-    facts: TemplateFacts,
+    template_facts: Callable[[str], TemplateFacts],
     now: datetime,
     resend: int,
+    told: Told | None,
 ) -> Planned | Suppressed:
-    if contact.statuses and event.status not in contact.statuses:
+    # Who was told what is taken back is told so, whatever they chose. Who was not has nothing to be corrected: to them
+    # it is news, or nothing.
+    corrected = told is not None and told.corrected
+    template = CORRECTION_TEMPLATE if event.correction and (corrected or not event.corrects) else event.status.value
+    if event.corrects and not corrected and told is not None and told.status is event.status:
+        return Suppressed(recipient=recipient, contact=contact, reason=SuppressionReason.ALREADY_TOLD, rules=())
+    if contact.statuses and event.status not in contact.statuses and not corrected:
         return Suppressed(recipient=recipient, contact=contact, reason=SuppressionReason.NOT_CHOSEN, rules=())
     if contact.address.startswith(LINK):
         return Suppressed(recipient=recipient, contact=contact, reason=SuppressionReason.NOT_LINKED, rules=())
@@ -122,7 +137,7 @@ def _settle(
         channel_level=level if registered.enabled else Level.CX,
         contact=contact,
         recipient=recipient,
-        template=facts,
+        template=template_facts(template),
         now=now,
     )
     if decision.verdict in {Verdict.DENY, Verdict.QUARANTINE}:

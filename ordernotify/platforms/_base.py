@@ -278,6 +278,7 @@ class Platform:
     batch: int = 1  # messages per call at the most
     attachment_bytes: int = 0  # what the attachments of one message may come to, as files; 0: none
     group: Callable[[Message, Any], str] | None = None  # messages of one group may share a call
+    edits: bool = False  # a message with ``edit_of`` replaces the one it names, and is sent anew where that is gone
     idempotency: Idempotency = Idempotency.NONE
     idempotency_note: str = ""
     lookup: Lookup | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from ordernotify.platforms._base import (
     Answer,
     Call,
     Context,
+    Conversation,
     Finding,
     Gives,
     Idempotency,
@@ -30,6 +32,7 @@ from ordernotify.platforms._base import (
     failure,
     json_body,
 )
+from ordernotify.platforms._slack_blocks import words
 from ordernotify.platforms._slack_events import read, verify
 
 VENDOR_URL: Final = "https://hooks.slack.com"
@@ -108,10 +111,6 @@ ENDPOINT_WORDS: Final = frozenset(
 )
 AMBIGUOUS: Final = frozenset({"rollup_error", "internal_error", "fatal_error"})
 
-# Slack cuts or refuses what is longer; the figures are its own, in characters.
-_HEADER, _SECTION, _FIELD, _FIELDS, _TEXT = 150, 3000, 2000, 10, 4000
-_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_TORN_ESCAPE = re.compile(r"&[a-z]{0,3}$")
 _JSON = {"content-type": "application/json; charset=utf-8"}
 _OK = 200
 
@@ -137,7 +136,7 @@ def build(messages: Sequence[Message], context: Context) -> Call | Rejected:
             return Rejected(_K.CONFIG, "slack_no_webhook_url")
         address = settings.webhook_url.get_secret_value()
     hook = _HOOK.fullmatch(address)
-    return Rejected(_K.PERMANENT, "slack_address") if hook is None else _post(hook, settings, _words(message))
+    return Rejected(_K.PERMANENT, "slack_address") if hook is None else _post(hook, settings, words(message))
 
 
 def _post(hook: re.Match[str], settings: SlackSettings, value: Mapping[str, Any]) -> Call:
@@ -151,7 +150,7 @@ def _bot_call(message: Message, settings: SlackSettings) -> Call | Rejected:
     method = "chat.postMessage"
     body = {
         "channel": message.to,
-        **_words(message),
+        **words(message),
         "metadata": {"event_type": "order_update", "event_payload": {"on_reference": message.reference}},
     }
     if message.edit_of:
@@ -163,30 +162,24 @@ def _bot_call(message: Message, settings: SlackSettings) -> Call | Rejected:
     return Call("POST", f"{settings.api_url}/{method}", headers, json_body(body))
 
 
-def _words(message: Message) -> dict[str, Any]:
-    """Return text and blocks; facts stand in plain_text, where Slack finds no markup in anybody's data."""
-    blocks: list[dict[str, Any]] = []
-    if message.subject:
-        blocks.append({"type": "header", "text": _plain(message.subject, _HEADER)})
-    blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": escape(message.text, _SECTION)}})
-    for start in range(0, len(message.facts), _FIELDS):
-        facts = message.facts[start : start + _FIELDS]
-        fields = [_plain(f"{label}\n{value}", _FIELD) for label, value in facts]
-        blocks.append({"type": "section", "fields": fields})
-    # A block's id is the only place where an incoming webhook keeps a mark of ours.
-    blocks[0]["block_id"] = message.reference
-    return {"text": escape(message.text, _TEXT), "blocks": blocks}
+# What Slack says of a message that cannot be edited any more: its reader must be told all the same.
+_GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
 
 
-def _plain(text: str, limit: int) -> dict[str, Any]:
-    cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    return {"type": "plain_text", "text": cut, "emoji": False}
-
-
-def escape(text: str, limit: int) -> str:
-    """Return ``text`` escaped as Slack asks, at most ``limit`` characters, never cut inside an escape."""
-    escaped = text.translate(_ESCAPES)
-    return escaped if len(escaped) <= limit else f"{_TORN_ESCAPE.sub('', escaped[: limit - 1])}…"
+def converse(messages: Sequence[Message], context: Context) -> Conversation:
+    """Send a message; anew where the one to edit is gone."""
+    (message,) = messages
+    call = build(messages, context)
+    if isinstance(call, Rejected):
+        return each(call, messages)
+    answer = yield call
+    said = answer.json()
+    if message.edit_of and isinstance(said, dict) and said.get("error") in _GONE:
+        message = replace(message, edit_of="")
+        anew = build([message], context)
+        if isinstance(anew, Call):
+            answer = yield anew
+    return read_answer(answer, [message], context)
 
 
 # ---- answers ----
@@ -276,8 +269,8 @@ PLATFORM = Platform(
     address="channel id or incoming webhook",
     example="https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
     read_address=read_address,
-    build=build,
-    read_answer=read_answer,
+    converse=converse,
+    edits=True,
     idempotency=Idempotency.NONE,
     idempotency_note="Drops no repetition, and webhooks return no id; an edit by the bot may be sent again.",
     webhook=Webhook(

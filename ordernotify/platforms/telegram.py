@@ -205,9 +205,8 @@ def _outcome(answer: Answer, message: Message, now: datetime) -> Outcome:
         return _accepted(body.get("result"))
     if message.edit_of and _says(answer, _SAME):
         return Accepted(message.edit_of, "telegram_not_modified")
-    status = body.get("error_code")
-    if not isinstance(status, int):
-        status = answer.status
+    told_status = body.get("error_code")
+    status = told_status if isinstance(told_status, int) else answer.status
     for code, part, kind, word in SENTENCES:
         if code == status and _says(answer, part):
             return failure(kind, f"telegram_{code}_{word}")
@@ -286,6 +285,7 @@ PLATFORM = Platform(
     example="123456789",
     read_address=read_address,
     converse=converse,
+    edits=True,
     idempotency=Idempotency.NONE,
     idempotency_note="Drops no repetition and cannot be asked; an edit may be sent again.",
     webhook=Webhook(

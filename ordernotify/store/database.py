@@ -17,6 +17,7 @@ Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 Pool: TypeAlias = "asyncpg.Pool"
 
 INBOX = "ordernotify_inbox"
+PORTAL = "ordernotify_portal"
 
 # What a connection raises while its server is away or starting; everything else is a fault of ours.
 DATABASE_AWAY = (

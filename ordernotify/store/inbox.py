@@ -9,7 +9,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from ordernotify.clock import new_id
-from ordernotify.core.audit import AuditType, Source
+from ordernotify.core.audit import Actor, AuditType, Source
 from ordernotify.core.events import OrderEvent, Trigger
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import INBOX, Connection, Pool
@@ -50,6 +50,8 @@ class Arrival:
     events: tuple[OrderEvent, ...]
     remote: str
     at: datetime
+    actor: Actor | None = None  # the person who asked for it, and the request by which
+    portal_request: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,11 @@ def _arrived(scribe: Scribe, entry: tuple[UUID, UUID, Arrival, OrderEvent], *, n
         at=arrival.at,
         occurred_at=event.occurred_at,
         source=Source(kind=_DOORS[event.trigger], id=event.source, ip=arrival.remote or None),
+        actor=arrival.actor,
         outcome={"status": "success", "trigger": event.trigger.value},
-        corr={"request_id": str(raw_id)},
+        corr={"request_id": str(raw_id)}
+        | ({"portal_request": str(arrival.portal_request)} if arrival.portal_request else {})
+        | ({"corrects": event.corrects} if event.corrects else {}),
     )
 
 

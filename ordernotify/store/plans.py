@@ -20,6 +20,7 @@ from ordernotify.core.planning import Planned, Registered, Suppressed, Suppressi
 from ordernotify.core.policy import POLICY_VERSION, OrderFacts, Verdict
 from ordernotify.core.recipients import Consent, ContactPoint, Recipient, UsPerson
 from ordernotify.platforms import PLATFORMS
+from ordernotify.store import corrections
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection, Pool
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
@@ -64,19 +65,20 @@ async def to_plan(pool: Pool, event_ids: Sequence[UUID], *, again: bool = False)
             event=OrderEvent.from_dict(row["content"]),
             order_id=row["order_id"],
             client_id=row["client_id"],
-            facts=OrderFacts(
-                label=Label.read(row["label"]),
-                tags=Tags(
-                    categories=frozenset(row["categories"]),
-                    ldc=frozenset(row["ldc"]),
-                    jurisdiction=row["jurisdiction"],
-                ),
-                government=bool(row["contract_id"]),
-                contract_id=row["contract_id"],
-            ),
+            facts=facts_of(row),
         )
         for row in rows
     ]
+
+
+def facts_of(row: asyncpg.Record) -> OrderFacts:
+    """Return an order as policy sees it, of the columns of its table."""
+    return OrderFacts(
+        label=Label.read(row["label"]),
+        tags=Tags(categories=frozenset(row["categories"]), ldc=frozenset(row["ldc"]), jurisdiction=row["jurisdiction"]),
+        government=bool(row["contract_id"]),
+        contract_id=row["contract_id"],
+    )
 
 
 async def recipients_of(pool: Pool, client_ids: Sequence[str]) -> dict[str, list[Recipient]]:
@@ -156,6 +158,14 @@ async def record_plan(
         versions = {row["id"]: row["version"] for row in held}
         made = [entry for entry in made if entry[1].item.event_id in versions]
         fresh = await _insert_deliveries(connection, made, at=at)
+        corrected = await corrections.link(
+            connection,
+            {
+                plan.item.event_id: plan.item.event.corrects
+                for plan in plans
+                if plan.item.event.corrects and plan.item.event_id in versions
+            },
+        )
         await _insert_suppressions(connection, plans, versions, at=at)
         await connection.execute(
             "UPDATE event SET state = 'planned', version = version + 1 WHERE id = ANY($1)", list(versions)
@@ -164,7 +174,15 @@ async def record_plan(
         await emit(
             connection,
             [
-                _decided(scribe, plan, ids, version=versions[plan.item.event_id] + 1, batch_id=batch_id, at=at)
+                _decided(
+                    scribe,
+                    plan,
+                    ids,
+                    corrected,
+                    version=versions[plan.item.event_id] + 1,
+                    batch_id=batch_id,
+                    at=at,
+                )
                 for plan in plans
                 if plan.item.event_id in versions
             ],
@@ -255,18 +273,29 @@ async def _insert_suppressions(
 
 
 def _decided(
-    scribe: Scribe, plan: EventPlan, ids: Mapping[int, UUID], *, version: int, batch_id: UUID, at: datetime
+    scribe: Scribe,
+    plan: EventPlan,
+    ids: Mapping[int, UUID],
+    corrected: Mapping[UUID, UUID],
+    *,
+    version: int,
+    batch_id: UUID,
+    at: datetime,
 ) -> Record:
-    decisions = []
+    decisions: list[dict[str, object]] = []
     for row in plan.rows:
+        decision: dict[str, object]
         if isinstance(row, Planned):
+            delivery_id = ids.get(id(row))
             decision = {
                 "contact": row.contact.id,
                 "decision": row.decision.verdict.value,
                 "rules": list(row.decision.rules),
                 "removed": list(row.decision.removed),
-                "delivery": str(ids.get(id(row), "")),
+                "delivery": str(delivery_id or ""),
             }
+            if delivery_id is not None and delivery_id in corrected:
+                decision["corrects"] = str(corrected[delivery_id])
         else:
             decision = {
                 "contact": row.contact.id,

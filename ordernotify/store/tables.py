@@ -269,6 +269,7 @@ class Delivery(SQLModel, table=True):
     attempts: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
     next_attempt_at: datetime = _moment()
     sender: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    corrects: UUID | None = Field(default=None)
     provider_ref: str = Field(default="", sa_column_kwargs={"server_default": ""})
     code: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
@@ -412,6 +413,49 @@ class CarrierUse(SQLModel, table=True):
     seconds: int = Field(primary_key=True)
     slot: datetime = _moment(primary_key=True)
     calls: int
+
+
+class PortalRequest(SQLModel, table=True):
+    """What a person asked for about one order or many: a draft until it is posted, then done by a flow run."""
+
+    __tablename__ = "portal_request"
+    __table_args__ = (
+        sa.Index("portal_request_open", "lease_until", postgresql_where=sa.text("state = 'posted'")),
+        sa.Index("portal_request_created", "created_at"),
+    )
+    id: UUID = Field(primary_key=True)
+    actor_kind: str
+    actor_id: str
+    door: str
+    remote: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    reason: str
+    note: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    state: str = Field(default="draft", sa_column_kwargs={"server_default": "draft"})
+    created_at: datetime = _moment()
+    posted_at: datetime | None = _moment(default=None)
+    finished_at: datetime | None = _moment(default=None)
+    owner: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    lease_until: datetime = _moment()
+    flow_run_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    tries: int = Field(default=0, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "0"})
+    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
+class PortalRow(SQLModel, table=True):
+    """One row of a request as it was given, and what became of it."""
+
+    __tablename__ = "portal_row"
+    request_id: UUID = Field(
+        sa_column=sa.Column(sa.ForeignKey("portal_request.id", ondelete="CASCADE"), primary_key=True)
+    )
+    number: int = Field(primary_key=True)
+    content: dict[str, Any] = _json()
+    order_id: UUID | None = None
+    state: str
+    problem: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    field: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    known: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    event_id: UUID | None = None
 
 
 class Incident(SQLModel, table=True):

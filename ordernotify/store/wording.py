@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from ordernotify.core.audit import AuditType
@@ -54,6 +53,8 @@ class ToWord:
     refs: Mapping[str, str]
     client_name: str
     recipient_name: str
+    corrects: UUID | None = None  # the delivery that this one takes back, and the platform's id of it where it arrived
+    corrected_ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +81,20 @@ async def to_word(pool: Pool, event_ids: Sequence[UUID]) -> list[ToWord]:
         "SELECT d.id, d.reference, d.event_id, d.order_id, d.version, d.channel, d.platform, d.address,"
         " d.language, d.template, d.notice_ref, d.verdict, d.label, d.removed, d.event_at, e.content,"
         " o.order_no, o.carrier, o.tracking_no, o.promised_date, o.lines, o.refs, o.label AS order_label,"
-        " o.contract_id, c.name AS client_name, r.name AS recipient_name"
+        " o.contract_id, c.name AS client_name, r.name AS recipient_name, d.corrects,"
+        " coalesce(old.provider_ref, '') AS corrected_ref"
         " FROM delivery d JOIN event e ON e.id = d.event_id JOIN orders o ON o.id = d.order_id"
         " JOIN client c ON c.id = d.client_id JOIN recipient r ON r.id = d.recipient_id"
+        " LEFT JOIN delivery old ON old.id = d.corrects AND old.platform = d.platform AND old.address = d.address"
+        " AND old.status IN ('sent', 'delivered', 'read')"
         " WHERE d.event_id = ANY($1) AND d.status = 'planned' ORDER BY d.id",
         event_ids,
     )
-    return [_to_word(row) for row in rows]
+    return [to_word_of(dict(row)) for row in rows]
 
 
-def _to_word(row: asyncpg.Record) -> ToWord:
+def to_word_of(row: Mapping[str, Any]) -> ToWord:
+    """Return a delivery as it is worded, of the columns that ``to_word`` asks for."""
     content = row["content"]
     refs = {**row["refs"], **content["refs"]}
     status = OrderStatus(content["status"])
@@ -123,6 +128,8 @@ def _to_word(row: asyncpg.Record) -> ToWord:
         refs=refs,
         client_name=row["client_name"],
         recipient_name=row["recipient_name"],
+        corrects=row["corrects"],
+        corrected_ref=row["corrected_ref"],
     )
 
 
@@ -192,8 +199,9 @@ def _authorized(scribe: Scribe, entry: Worded, *, at: datetime) -> Record:
             "template": item.template,
             "template_version": entry.template_version,
             "gate": "passed",
+            **({"edits": True} if entry.message.edit_of else {}),
         },
-        corr={"event_id": str(item.event_id)},
+        corr={"event_id": str(item.event_id)} | ({"corrects": str(item.corrects)} if item.corrects else {}),
         data={"label": item.label, "commit": message_commitment(entry.message, entry.salt)},
     )
 

@@ -24,6 +24,8 @@ from ordernotify.settings import Settings, settings
 from ordernotify.store.database import DATABASE_AWAY
 from ordernotify.web import api, webhooks
 from ordernotify.web.doorway import Doorway, open_doorway
+from ordernotify.web.portal.api import PortalRequestIn
+from ordernotify.web.portal.routers import PORTAL_ROUTERS
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +43,8 @@ def create_app(house: Settings | None = None) -> FastAPI:
     app = FastAPI(title="ordernotify", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(webhooks.router)
     app.include_router(api.router)
+    for pages in PORTAL_ROUTERS:
+        app.include_router(pages)
     app.add_exception_handler(api.RefusedError, api.answer_refusal)
     app.add_middleware(Surprises)
     # The documentation's scripts and styles are ours to serve: this machine may reach no other.
@@ -115,7 +119,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """Return the API's description with the bodies that are read by hand, so that errors name fields."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        bodies = [(model, "validation") for model in (api.EventIn, ClientBody, PartBody, ContractBody, ChannelBody)]
+        models = (api.EventIn, PortalRequestIn, ClientBody, PartBody, ContractBody, ChannelBody)
+        bodies = [(model, "validation") for model in models]
         _, extra = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
         schema.setdefault("components", {}).setdefault("schemas", {}).update(extra.get("$defs", {}))
         schema["components"]["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}

@@ -58,16 +58,17 @@ class Doorway:
                     self._known_at = clock - (_CREDENTIALS_LAST_S - _ASK_AGAIN_S if self.unsure else 0.0)
         return self._known
 
-    async def body_of(self, request: Request) -> bytes | None:
-        """Return a request's exact body, None when it is larger than the house takes."""
+    async def body_of(self, request: Request, *, limit: int | None = None) -> bytes | None:
+        """Return a request's exact body, None when it is larger than ``limit`` or than the house takes."""
+        most = self.settings.max_body_bytes if limit is None else limit
         declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.settings.max_body_bytes:
+        if declared.isdigit() and int(declared) > most:
             return None
         chunks: list[bytes] = []
         size = 0
         async for chunk in request.stream():
             size += len(chunk)
-            if size > self.settings.max_body_bytes:
+            if size > most:
                 return None
             chunks.append(chunk)
         return b"".join(chunks)

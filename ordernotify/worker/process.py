@@ -19,6 +19,7 @@ from ordernotify.logs import configure_logs
 from ordernotify.store import inbox
 from ordernotify.worker.deployments import register
 from ordernotify.worker.dispatcher import DEPLOYMENT, Dispatcher
+from ordernotify.worker.requests import PORTAL_REQUEST, Requests, release_dead
 from ordernotify.worker.runs import Runs
 from ordernotify.worker.signals import run_until_stopped
 from ordernotify.worker.warm import serve_pool, warm_clients
@@ -36,9 +37,15 @@ async def work(stop: asyncio.Event) -> None:
             await register_blocks(client)
             runs = Runs(client)
             await runs.prepare(DEPLOYMENT)
+            await runs.prepare(PORTAL_REQUEST)
             await inbox.release_dead(house.pool, host=platform.node(), alive=_is_alive, at=now())
+            await release_dead(house, host=platform.node(), alive=_is_alive)
             _spare_the_collector()
-            await asyncio.gather(Dispatcher(house, runs).run(stop), serve_pool(POOL, stop=stop, on_ready=_ready))
+            await asyncio.gather(
+                Dispatcher(house, runs).run(stop),
+                Requests(house, runs).run(stop),
+                serve_pool(POOL, stop=stop, on_ready=_ready),
+            )
     finally:
         await runtime.close()
 

@@ -55,6 +55,7 @@ def test_the_wheel_ships_only_ordernotify_with_its_templates(tmp_path):
     assert {root for root in roots if not root.endswith(".dist-info")} == {"ordernotify"}
     assert "ordernotify/_templates/shipped/en/sms.j2" in names
     assert "ordernotify/sandbox/recordings/shopify_order.json" in names
+    assert {"ordernotify/web/portal/pages/base.html", "ordernotify/web/portal/pages/portal.css"} <= set(names)
 
 
 @pytest.mark.parametrize("folder", CARD_FOLDERS)
@@ -131,6 +132,12 @@ NO_RECORD_OF_THEIR_OWN = {
     "receipts._opt_out": "recorded by its callers",
     "plans._insert_deliveries": "recorded by record_plan",
     "plans._insert_suppressions": "recorded by record_plan",
+    "corrections.link": "recorded by record_plan",
+    "portal_work.claim": "a lease",
+    "portal_work.hand_back": "a lease",
+    "portal_work.renew": "a lease",
+    "portal_work.note_run": "which run works on a lease",
+    "portal_work.note_failed": "a lease",
     "orders._found_or_made": "a shell that is filled and recorded in the same transaction",
     "orders._write_orders": "recorded by _settle in the same transaction",
     "orders._write": "emits what was gathered",
