@@ -124,7 +124,7 @@ class Desk:
             batch = claimed[0]
             for stage in (stages.validate, stages.plan, stages.render, stages.seal):
                 await stage.fn(batch)
-            for platform in await stages.route.fn(batch):
+            for platform in await stages.route(batch):
                 await stages.deliver.fn(batch, platform)
             await stages.record.fn(batch)
 
