@@ -50,5 +50,4 @@ async def _taken(
             at=at,
             resend=resend.value if resend else "",
         )
-    held = await inbox.open_batch(house.pool, batch_id, owner=house.owner, at=at)
-    return batch_id if held is not None else None
+    return batch_id if await inbox.open_batch(house.pool, batch_id, owner=house.owner, at=at) else None

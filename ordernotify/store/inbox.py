@@ -18,6 +18,9 @@ from ordernotify.store.quarantine import release
 # A worker renews its leases every few seconds; one that is silent this long is taken for dead.
 LEASE = timedelta(seconds=15)
 
+# A run takes so many events at the most: larger ones gain nothing and hold their memory longer.
+GROUP = 2_000
+
 # By which door an event came, as the ledger has it.
 _DOORS: dict[Trigger, str] = {
     Trigger.EVENT: "webhook",
@@ -163,7 +166,7 @@ async def waiting(pool: Pool) -> int:
 
 
 async def claim(
-    pool: Pool, *, owner: str, limit: int, at: datetime, batch_id: UUID | None = None, flow_run_id: str = ""
+    pool: Pool, *, owner: str, at: datetime, limit: int = GROUP, batch_id: UUID | None = None, flow_run_id: str = ""
 ) -> tuple[UUID, int] | None:
     """Put up to ``limit`` waiting events into a new batch of ``owner``; None when nothing waits.
 
@@ -274,20 +277,36 @@ async def hand_back(pool: Pool, *, owner: str, at: datetime) -> int:
     return int(done.split()[-1])
 
 
-async def open_batch(pool: Pool, batch_id: UUID, *, owner: str, at: datetime) -> Sequence[UUID] | None:
-    """Take a batch for this run and return its events; None when another live worker holds it.
+async def open_batch(pool: Pool, batch_id: UUID, *, owner: str, at: datetime) -> bool:
+    """Take a batch for this run; False when another live worker holds it.
 
+    What arrived while the run started goes with it, up to `GROUP` events: under load that is most of what waits.
     A finished batch can be opened again (a rerun from the Prefect UI): only what is unfinished is done.
     """
-    ids: Sequence[UUID] | None = await pool.fetchval(
-        "UPDATE batch SET owner = $2, lease_until = $3, finished_at = NULL WHERE id = $1"
-        " AND (owner = $2 OR lease_until < $4 OR finished_at IS NOT NULL) RETURNING event_ids",
-        batch_id,
-        owner,
-        at + LEASE,
-        at,
-    )
-    return ids
+    async with pool.acquire() as connection, connection.transaction():
+        row = await connection.fetchrow(
+            "UPDATE batch SET owner = $2, lease_until = $3, finished_at = NULL"
+            " FROM (SELECT id, kind, finished_at FROM batch WHERE id = $1 FOR UPDATE) old WHERE batch.id = old.id"
+            " AND (batch.owner = $2 OR batch.lease_until < $4 OR batch.finished_at IS NOT NULL)"
+            " RETURNING cardinality(event_ids) AS size, old.kind = $5 AND old.finished_at IS NULL AS fresh",
+            batch_id,
+            owner,
+            at + LEASE,
+            at,
+            BatchKind.ARRIVED.value,
+        )
+        if row is not None and row["fresh"]:
+            await connection.execute(
+                "WITH picked AS (SELECT id FROM event WHERE state = 'waiting' ORDER BY id LIMIT $2"
+                " FOR UPDATE SKIP LOCKED),"
+                " moved AS (UPDATE event SET state = 'claimed', batch_id = $1 FROM picked"
+                " WHERE event.id = picked.id RETURNING event.id)"
+                " UPDATE batch SET event_ids = event_ids || (SELECT array_agg(id ORDER BY id) FROM moved)"
+                " WHERE id = $1 AND EXISTS (SELECT 1 FROM moved)",
+                batch_id,
+                max(0, GROUP - row["size"]),
+            )
+    return row is not None
 
 
 async def request(

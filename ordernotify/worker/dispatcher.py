@@ -28,8 +28,6 @@ from ordernotify.worker.standing_by import StandingBy
 
 DEPLOYMENT = "order-event/order-event"
 
-# A run takes so many events at the most: larger ones gain nothing and hold their memory longer.
-_GROUP = 2_000
 _DUE_GROUP = 500
 # Generous, because a slow platform keeps its runs in flight; a small one was felt by every other platform.
 _IN_FLIGHT = 256
@@ -107,7 +105,6 @@ class Dispatcher:
             claimed = await inbox.claim(
                 self._house.pool,
                 owner=self._house.owner,
-                limit=_GROUP,
                 at=now(),
                 batch_id=self._next.batch_id,
                 flow_run_id=self._next.run_id,
@@ -137,6 +134,7 @@ class Dispatcher:
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+        self._next.prepare()
 
     def _forget(self, batch_id: UUID) -> None:
         self._in_flight.pop(batch_id, None)

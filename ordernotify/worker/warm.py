@@ -20,6 +20,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import AsyncClientContext, SyncClientContext
 from prefect.exceptions import Abort, Pause
+from prefect.filesystems import LocalFileSystem
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.settings import get_current_settings
@@ -59,10 +60,17 @@ class FlowCache:
         async with self._loading:
             if entrypoint not in self._flows:
                 # An import takes up to seconds; the loop has events to serve meanwhile.
-                self._flows[entrypoint] = await asyncio.to_thread(
-                    load_flow_from_entrypoint, entrypoint, use_placeholder_flow=False
-                )
+                self._flows[entrypoint] = await asyncio.to_thread(_loaded, entrypoint)
         return self._flows[entrypoint]
+
+
+def _loaded(entrypoint: str) -> Flow[..., Any]:
+    flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+    results = get_current_settings().results
+    if flow.result_storage is None and results.default_storage_block is None:
+        # Otherwise each run would ask the server for a default, by a call that blocks our event loop.
+        flow.result_storage = LocalFileSystem(basepath=str(results.local_storage_path))
+    return flow
 
 
 FLOWS: Final = FlowCache()

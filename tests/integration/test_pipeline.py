@@ -911,6 +911,21 @@ async def test_what_another_live_run_has_on_the_wire_is_left_alone(line):
     assert await line.taken("twilio") == 0
 
 
+async def test_what_arrives_while_a_run_starts_goes_with_it_and_nothing_joins_a_rerun(line):
+    await line.onboard(SMS)
+    await line.arrive(order="SO-1")
+    batch_id = await line.claim()
+    during = await line.arrive(order="SO-2")
+    async with batches.opened(batch_id, [], resend=None, run_id=str(uuid4())) as batch:
+        await line.run(batch)
+    assert (await line.event(during))["state"] == "closed"
+    later = await line.arrive(order="SO-3")
+    async with batches.opened(batch_id, [], resend=None, run_id=str(uuid4())) as batch:
+        await line.run(batch)
+    assert (await line.event(later))["state"] == "waiting"
+    assert await line.taken("twilio") == 2
+
+
 async def test_one_process_works_on_a_batch_once_at_a_time(line):
     await line.arrive()
     batch = await line.claim()
