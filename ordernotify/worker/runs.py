@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -19,8 +19,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateName,
+    FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.flows import Flow
@@ -178,6 +179,22 @@ class Runs:
         # Forced: nobody is left to answer a refusal, and a run being cancelled would be refused.
         await self._client.set_flow_run_state(flow_run_id, Crashed(message=message_code), force=True)
         return True
+
+    async def mark_dead(self, *, host: str, alive: Callable[[int], bool]) -> int:
+        """Record the end of the work pool's runs whose process, on this machine, is no more; returns how many.
+
+        Nobody else would: such a run would stay Running for good.
+        """
+        running = FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING]))
+        )
+        dead = [
+            flow_run.id
+            for flow_run in await self._client.read_flow_runs(flow_run_filter=running)
+            for machine, _, pid in [(flow_run.infrastructure_pid or "").rpartition(":")]
+            if machine == host and pid.isdigit() and not alive(int(pid))
+        ]
+        return sum([await self.mark_crashed(one, "worker_lost") for one in dead])
 
     async def _create(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -125,6 +126,11 @@ async def _recorded_state(flow_run: FlowRun) -> State[Any]:
     return recorded.state
 
 
+def where_we_are() -> str:
+    """Return what a run's record says of the process that executes it: machine and process id."""
+    return f"{platform.node()}:{os.getpid()}"
+
+
 class WarmConfiguration(BaseJobConfiguration):
     """Nothing: there is no job to configure, a run is executed in the worker's process."""
 
@@ -184,10 +190,13 @@ class WarmWorker(BaseWorker[WarmConfiguration, WarmVariables, WarmResult]):
         flow = await self.flows.load(deployment.entrypoint)
         # What a worker is handed has no state, and the engine relies on one.
         current = await self.client.read_flow_run(flow_run.id)
+        # Before anything is done: should this process die, its successor knows the run by it.
+        await self.client.update_flow_run(flow_run.id, infrastructure_pid=where_we_are())
         if task_status is not None:
-            task_status.started(os.getpid())
+            # The base class writes down whatever it is told, as text.
+            cast("anyio.abc.TaskStatus[str]", task_status).started(where_we_are())
         await execute(current, flow=flow, keep_deployment=SUSPENDS in current.tags)
-        return WarmResult(identifier=f"{socket.gethostname()}:{os.getpid()}", status_code=0)
+        return WarmResult(identifier=where_we_are(), status_code=0)
 
 
 async def serve_pool(pool: str, *, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:

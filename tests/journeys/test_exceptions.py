@@ -224,6 +224,8 @@ async def test_a_sweep_killed_in_the_middle_with_a_platform_down_loses_and_repea
         await house.until(at_work, 20)
         dead = house.kill("worker")
         await house.back("worker", dead)
+        # Nobody reads of a run that goes on for ever: it ended with its process.
+        assert (await prefect.client.get(f"/flow_runs/{run}")).json()["state_type"] == "CRASHED"
         await sweep(prefect)
         await house.hurry("twilio")
         told = await exceptions_told(house, "mid")
