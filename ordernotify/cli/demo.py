@@ -145,7 +145,8 @@ def _print(result: dict[str, Any]) -> None:
         f"events: {events['accepted']} accepted, {events['duplicate']} redeliveries suppressed,"
         f" {events['rejected']} refused, {events['quarantined']} quarantined"
     )
-    out.print(f"daily summaries: {result['summaries']}")
+    counted = ", ".join(f"{count} {trigger}" for trigger, count in sorted(result["triggers"].items()))
+    out.print(f"by trigger: {counted}; daily summaries: {result['summaries']}")
     out.print(f"webhook to last platform: p50 {latency['p50']} ms, p99 {latency['p99']} ms")
     state = "[green]verified[/green]" if ledger["verified"] else "[red]BROKEN[/red]"
     out.print(f"ledger: {ledger['records']} records under {ledger['checkpoints']} signatures, {state}")
