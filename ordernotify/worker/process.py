@@ -40,7 +40,7 @@ async def work(stop: asyncio.Event) -> None:
             await runs.prepare(PORTAL_REQUEST)
             await inbox.release_dead(house.pool, host=platform.node(), alive=_is_alive, at=now())
             await release_dead(house, host=platform.node(), alive=_is_alive)
-            await runs.mark_dead(host=platform.node(), alive=_is_alive)
+            await runs.end_dead(host=platform.node(), alive=_is_alive)
             _spare_the_collector()
             await asyncio.gather(
                 Dispatcher(house, runs).run(stop),

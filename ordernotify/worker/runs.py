@@ -16,7 +16,6 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
-    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateName,
     FlowRunFilterStateType,
@@ -29,7 +28,7 @@ from prefect.states import Crashed, Pending
 
 from ordernotify.worker.server import MAX_PARAMETER_BYTES
 from ordernotify.worker.signals import note_started, tell_when_started
-from ordernotify.worker.warm import FLOWS, SUSPENDS, FlowCache, execute
+from ordernotify.worker.warm import FLOWS, SUSPENDS, FlowCache, execute, where_we_are
 
 # Prefect stores and shows parameters, names and tags in clear text, so only what identifies nobody gets in:
 # our ids (a UUID, or the 32 hexadecimal characters of a delivery), words of our own tables, and numbers.
@@ -117,7 +116,7 @@ class Runs:
             if len(words) > LABELS_IN_NAME:
                 raise ValueError(f"a run's name must have at most {LABELS_IN_NAME} words")
         # Pending, not Scheduled: a scheduled run would be handed to the next worker that asks.
-        state: State[Any] = Pending(name=STANDING_BY) if standing_by else Pending()
+        state: State[Any] = Pending(name=STANDING_BY, message=where_we_are()) if standing_by else Pending()
         try:
             return await self._create(await self._deployment(deployment), checked, name, labels, state)
         except PrefectHTTPStatusError as error:
@@ -133,15 +132,14 @@ class Runs:
             await self._client.delete_flow_run(flow_run_id)
 
     async def remove_standing(self, *, before: datetime) -> None:
-        """Remove the runs that dead workers left standing by since ``before``."""
-        left = await self._client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[STANDING_BY])),
-                expected_start_time=FlowRunFilterExpectedStartTime(before_=before),
-            )
-        )
-        for flow_run in left:
-            await self.remove(flow_run.id)
+        """Remove the runs that stand by since ``before`` and whose workers, wherever they were, forgot them."""
+        for flow_run in await self._standing():
+            if flow_run.expected_start_time is not None and flow_run.expected_start_time < before:
+                await self.remove(flow_run.id)
+
+    async def _standing(self) -> list[FlowRun]:
+        named = FlowRunFilterState(name=FlowRunFilterStateName(any_=[STANDING_BY]))
+        return await self._client.read_flow_runs(flow_run_filter=FlowRunFilter(state=named))
 
     async def execute(self, flow_run: FlowRun, on_started: asyncio.Event) -> State[Any]:
         """Execute a run that `start` created, and return the state in which it ended.
@@ -180,21 +178,23 @@ class Runs:
         await self._client.set_flow_run_state(flow_run_id, Crashed(message=message_code), force=True)
         return True
 
-    async def mark_dead(self, *, host: str, alive: Callable[[int], bool]) -> int:
-        """Record the end of the work pool's runs whose process, on this machine, is no more; returns how many.
+    async def end_dead(self, *, host: str, alive: Callable[[int], bool]) -> None:
+        """End the runs whose process, on this machine, is no more, and remove those that stand by for it.
 
         Nobody else would: such a run would stay Running for good.
         """
-        running = FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING]))
-        )
-        dead = [
-            flow_run.id
-            for flow_run in await self._client.read_flow_runs(flow_run_filter=running)
-            for machine, _, pid in [(flow_run.infrastructure_pid or "").rpartition(":")]
-            if machine == host and pid.isdigit() and not alive(int(pid))
-        ]
-        return sum([await self.mark_crashed(one, "worker_lost") for one in dead])
+
+        def is_dead(place: str | None) -> bool:
+            machine, _, pid = (place or "").rpartition(":")
+            return machine == host and pid.isdigit() and not alive(int(pid))
+
+        at_work = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING]))
+        for flow_run in await self._client.read_flow_runs(flow_run_filter=FlowRunFilter(state=at_work)):
+            if is_dead(flow_run.infrastructure_pid):
+                await self.mark_crashed(flow_run.id, "worker_lost")
+        for flow_run in await self._standing():
+            if flow_run.state is not None and is_dead(flow_run.state.message):
+                await self.remove(flow_run.id)
 
     async def _create(
         self,

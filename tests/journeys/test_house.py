@@ -225,12 +225,14 @@ async def test_no_personal_value_and_nothing_of_an_order_is_in_prefect_or_in_a_l
 
     await house.until(heard_by_prefect)
     tables = await house.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", role="prefect")
+    # Where a word is not found, no longer one with it inside is.
+    words = {word for word in house.private if not any(other in word for other in house.private - {word})}
     found = []
     for table in (row["tablename"] for row in tables):
         rows = await house.fetch(
-            f'SELECT word FROM unnest($1::text[]) AS word WHERE EXISTS (SELECT 1 FROM "{table}" t'  # noqa: S608 - a name that PostgreSQL gave
-            " WHERE position(word IN t::text) > 0)",
-            sorted({*house.private, batch["id"]}),
+            f'WITH shown AS MATERIALIZED (SELECT t::text AS content FROM "{table}" t)'  # noqa: S608 - a name that PostgreSQL gave
+            " SELECT DISTINCT word FROM shown, unnest($1::text[]) AS word WHERE position(word IN content) > 0",
+            [*sorted(words), batch["id"]],
             role="prefect",
         )
         found += [(table, row["word"]) for row in rows]
@@ -239,7 +241,7 @@ async def test_no_personal_value_and_nothing_of_an_order_is_in_prefect_or_in_a_l
     found = [(table, word) for table, word in found if word != batch["id"]]
     logs = house.logs()
     assert {"web.log", "worker.log", "prefect.log", "server.log"} <= set(logs)
-    found += [(name, word) for name, text in logs.items() for word in house.private if word in text]
+    found += [(name, word) for name, text in logs.items() for word in words if word in text]
     assert found == []
 
 
