@@ -53,6 +53,8 @@ def demo(
         fail(str(error))
     try:
         result = _run(house, say, quiet=as_json)
+        # Not among what is recorded as a picture or read by a program: it opens this house's portal.
+        account = result.pop("portal")
         if as_json:
             print_json(result)
         else:
@@ -61,6 +63,7 @@ def demo(
             if picture is not None:
                 out.save_svg(str(picture), title="make demo")
         if keep:
+            err.print(f"sign in to the portal as {account['person']} with {account['password']}", highlight=False)
             err.print("running until Ctrl-C; the URLs are above")
             house.run()
     finally:
@@ -152,7 +155,6 @@ def _print(result: dict[str, Any]) -> None:
     out.print(f"ledger: {ledger['records']} records under {ledger['checkpoints']} signatures, {state}")
     for name, url in result["urls"].items():
         out.print(f"{name:8} {url}")
-    out.print(f"sign in to the portal as {result['portal']['person']} with {result['portal']['password']}")
 
 
 def _explain(rules: Iterable[str]) -> None:
