@@ -6,12 +6,11 @@ import asyncio
 import csv
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import httpx
 
 from ordernotify.cli._demo_input import API_KEY
+from ordernotify.cli._demo_prefect import run_deployment
 from ordernotify.cli._demo_result import Driven
 from ordernotify.clock import now
 from ordernotify.core.extracts import COLUMNS
@@ -31,20 +30,11 @@ _ROWS = (
 async def run_daily(addresses: Addresses, state_dir: Path, driven: Driven) -> None:
     """Put an extract where the house finds it, and run the day's batch and summaries as a person does."""
     await asyncio.to_thread(_write_extract, state_dir / "extracts")
-    password = (state_dir / "keys" / "prefect.password").read_text("ascii").strip()
-    async with (
-        asyncio.timeout(_WAIT_S),
-        httpx.AsyncClient(
-            base_url=f"{addresses.prefect}/api", auth=("ordernotify", password), trust_env=False, timeout=20
-        ) as prefect,
-    ):
-        name = str(uuid4())
-        token = (await prefect.get("/csrf-token", params={"client": name})).json()["token"]
-        prefect.headers.update({"prefect-csrf-client": name, "prefect-csrf-token": token})
-        await _run(prefect, "daily-batch/daily-batch")
+    await run_deployment(addresses, state_dir, "daily-batch/daily-batch")
+    async with asyncio.timeout(_WAIT_S):
         # A summary tells what is in the store, not what is on its way.
         driven.accepted += await _closed(addresses, [order for order, client, _ in _ROWS if client != _ROWS[-1][1]])
-        await _run(prefect, "daily-summary/daily-summary", early=True)
+    await run_deployment(addresses, state_dir, "daily-summary/daily-summary", early=True)
 
 
 def _write_extract(folder: Path) -> None:
@@ -68,14 +58,6 @@ def _write_extract(folder: Path) -> None:
         )
     # Found only when it is complete.
     path.with_suffix(".part").rename(path)
-
-
-async def _run(prefect: httpx.AsyncClient, deployment: str, **parameters: Any) -> None:
-    found = (await prefect.get(f"/deployments/name/{deployment}")).raise_for_status().json()["id"]
-    answer = await prefect.post(f"/deployments/{found}/create_flow_run", json={"parameters": parameters})
-    run = answer.raise_for_status().json()["id"]
-    while (await prefect.get(f"/flow_runs/{run}")).json()["state_type"] != "COMPLETED":  # noqa: ASYNC110 - a server is asked
-        await asyncio.sleep(0.3)
 
 
 async def _closed(addresses: Addresses, orders: list[str]) -> int:

@@ -6,11 +6,11 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 
 from ordernotify.cli._demo_input import API_KEY
+from ordernotify.cli._demo_prefect import run_deployment
 from ordernotify.cli._demo_result import Driven
 from ordernotify.clock import now
 from ordernotify.house import Addresses
@@ -24,7 +24,7 @@ async def sweep_exceptions(addresses: Addresses, state_dir: Path, driven: Driven
     """Post three orders that need attention, and run the exception sweep as a person does from Prefect's UI."""
     ids = await _post_orders(addresses, driven)
     await _closed(addresses, ids)
-    await _swept(addresses, (state_dir / "keys" / "prefect.password").read_text("ascii").strip())
+    await run_deployment(addresses, state_dir, _DEPLOYMENT)
 
 
 async def _post_orders(addresses: Addresses, driven: Driven) -> list[str]:
@@ -54,7 +54,10 @@ async def _post_orders(addresses: Addresses, driven: Driven) -> list[str]:
 
 async def _closed(addresses: Addresses, ids: list[str]) -> None:
     """Wait until the orders are known: a sweep sees what is in the store, not what is on its way."""
-    async with httpx.AsyncClient(base_url=addresses.web, trust_env=False, timeout=20) as client, _patience():
+    async with (
+        httpx.AsyncClient(base_url=addresses.web, trust_env=False, timeout=20) as client,
+        asyncio.timeout(_WAIT_S),
+    ):
         waiting = set(ids)
         while waiting:
             for order in ("EXC-1", "EXC-2", "EXC-3"):
@@ -62,22 +65,3 @@ async def _closed(addresses: Addresses, ids: list[str]) -> None:
                 found = answer.json() if answer.is_success else []
                 waiting -= {event["id"] for one in found for event in one["events"] if event["state"] == "closed"}
             await asyncio.sleep(0.2)
-
-
-async def _swept(addresses: Addresses, password: str) -> None:
-    async with httpx.AsyncClient(
-        base_url=f"{addresses.prefect}/api", auth=("ordernotify", password), trust_env=False, timeout=20
-    ) as prefect:
-        name = str(uuid4())
-        token = (await prefect.get("/csrf-token", params={"client": name})).json()["token"]
-        prefect.headers.update({"prefect-csrf-client": name, "prefect-csrf-token": token})
-        deployment = (await prefect.get(f"/deployments/name/{_DEPLOYMENT}")).raise_for_status().json()["id"]
-        answer = await prefect.post(f"/deployments/{deployment}/create_flow_run", json={})
-        run = answer.raise_for_status().json()["id"]
-        async with _patience():
-            while (await prefect.get(f"/flow_runs/{run}")).json()["state_type"] != "COMPLETED":  # noqa: ASYNC110 - a server is asked
-                await asyncio.sleep(0.3)
-
-
-def _patience() -> asyncio.Timeout:
-    return asyncio.timeout(_WAIT_S)

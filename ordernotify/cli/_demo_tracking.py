@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 import asyncpg
 import httpx
 
+from ordernotify.cli._demo_prefect import run_deployment
 from ordernotify.cli._demo_result import Driven
 from ordernotify.clock import now
 from ordernotify.house import House
@@ -31,7 +31,6 @@ from ordernotify.store.setup import plain
 
 _CLIENT: Final = "client-202"
 _WAIT_S = 30.0
-_ENDED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 # Asked about by a run of the deployment, which a person could start in Prefect's UI.
 _ASKED: Final[Mapping[str, str]] = {
     "UPS": "1Z999AA10100000010",
@@ -58,7 +57,9 @@ async def drive_tracking(house: House, api_key: str, driven: Driven) -> None:
         for place, (carrier, number) in enumerate(numbers):
             await _order(client, f"TRK-{8001 + place}", carrier, number, api_key, driven)
         asked = await _shipments(house, [number for _, number in numbers], wanted=list(_ASKED.values()))
-        await _run(house, asked)
+        await run_deployment(
+            house.addresses, house.settings.state_dir, "tracking-poll/tracking-poll", shipment_ids=asked
+        )
         for place in range(1, len(_STORY)):
             for carrier, (_, number) in _TOLD.items():
                 await _push(client, carrier, _signed(carrier, number, _so_far(place + 1)), driven)
@@ -100,27 +101,6 @@ async def _shipments(house: House, numbers: Sequence[str], *, wanted: Sequence[s
                 await asyncio.sleep(0.1)
     finally:
         await connection.close()
-
-
-async def _run(house: House, shipment_ids: Sequence[str]) -> None:
-    """Start the deployment as its page in Prefect's UI does, and wait for the end of the run."""
-    password = (house.settings.state_dir / "keys" / "prefect.password").read_text("ascii").strip()
-    async with httpx.AsyncClient(
-        base_url=f"{house.addresses.prefect}/api", auth=("ordernotify", password), trust_env=False, timeout=20
-    ) as prefect:
-        name = str(uuid.uuid4())
-        token = (await prefect.get("/csrf-token", params={"client": name})).json()["token"]
-        prefect.headers.update({"prefect-csrf-client": name, "prefect-csrf-token": token})
-        deployment = (await prefect.get("/deployments/name/tracking-poll/tracking-poll")).json()["id"]
-        made = await prefect.post(
-            f"/deployments/{deployment}/create_flow_run", json={"parameters": {"shipment_ids": list(shipment_ids)}}
-        )
-        run = made.json()["id"]
-        async with asyncio.timeout(_WAIT_S):
-            while True:
-                if (await prefect.get(f"/flow_runs/{run}")).json()["state_type"] in _ENDED:
-                    return
-                await asyncio.sleep(0.2)
 
 
 async def _push(client: httpx.AsyncClient, carrier: str, signed: Signed, driven: Driven) -> None:

@@ -66,6 +66,8 @@ def demo(
             err.print(f"sign in to the portal as {account['person']} with {account['password']}", highlight=False)
             err.print("running until Ctrl-C; the URLs are above")
             house.run()
+    except (HouseError, TimeoutError) as error:
+        fail(str(error) or "the demo's work was not done in time; its logs are in the folder of its state")
     finally:
         house.stop()
         if not keep:
