@@ -21,7 +21,7 @@ class HoldForm(RunInput):
     decision: HoldDecision = Field(description="Release: clients are told again. Keep: they are not.")
     reason: HoldReason = Field(description="It must fit the decision.")
     code: str = Field(
-        description="Your own one-time code, from `ordernotify people code` or the portal; it says who decides.",
+        description="Your own one-time code, from `ordernotify people code`; it says who decides.",
         max_length=40,
     )
 

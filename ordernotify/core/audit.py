@@ -52,6 +52,9 @@ class AuditType(StrEnum):
     APPROVAL_GRANTED = "approval.granted"
     APPROVAL_REFUSED = "approval.refused"
 
+    ORDER_HELD = "order.held"  # nothing further of it is told
+    ORDER_RELEASED = "order.released"
+
     DELIVERY_AUTHORIZED = "delivery.authorized"
     DELIVERY_ATTEMPTED = "delivery.attempted"
     DELIVERY_SENT = "delivery.sent"

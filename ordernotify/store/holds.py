@@ -48,7 +48,7 @@ async def place_holds(connection: Connection, scribe: Scribe, held: Mapping[UUID
                 outcome={"status": "success", **facts},
             )
             for hold_id, facts in about.items()
-            for version, type_ in ((1, AuditType.HOLD_PLACED), (2, AuditType.APPROVAL_REQUESTED))
+            for version, type_ in ((1, AuditType.ORDER_HELD), (2, AuditType.APPROVAL_REQUESTED))
         ],
     )
     await open_incidents(
@@ -217,7 +217,7 @@ class _Decision:
             "UPDATE hold SET asks = asks + 1, ended_at = $2, version = version + 2 WHERE id = $1 RETURNING version",
             [
                 (AuditType.APPROVAL_GRANTED, person, granted),
-                (AuditType.HOLD_LIFTED, person, {"status": "success", "released_by": people}),
+                (AuditType.ORDER_RELEASED, person, {"status": "success", "released_by": people}),
             ],
             self._at,
         )

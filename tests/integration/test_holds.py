@@ -125,7 +125,7 @@ async def test_a_hold_is_placed_with_the_order_by_whatever_door_and_only_once(li
     assert await line.incidents() == [("regulatory_check", "")]
     # The order is under review still, and its reader hears so again.
     assert await line.statuses(again) == ["sent"]
-    assert await line.history(hold_id) == [("hold.placed", "svc:worker"), ("approval.requested", "svc:worker")]
+    assert await line.history(hold_id) == [("order.held", "svc:worker"), ("approval.requested", "svc:worker")]
 
 
 async def test_a_message_that_failed_before_the_hold_waits_as_well_and_a_review_notice_is_not_overtaken(line):
@@ -163,12 +163,12 @@ async def test_released_by_one_of_two_it_stays_held_and_the_record_shows_who_and
     assert await line.decide(hold_id, bo) is HoldAnswer.RELEASED
     records = [record for record in await line.ledger() if record["object"]["id"] == str(hold_id)]
     assert [(record["type"], record["actor"]["id"]) for record in records] == [
-        ("hold.placed", "svc:worker"),
+        ("order.held", "svc:worker"),
         ("approval.requested", "svc:worker"),
         ("approval.granted", "ann_lee"),
         ("approval.refused", "ann_lee"),
         ("approval.granted", "bo_lind"),
-        ("hold.lifted", "bo_lind"),
+        ("order.released", "bo_lind"),
     ]
     assert [record["outcome"].get("released_by") for record in records[-2:]] == [2, ["ann_lee", "bo_lind"]]
     assert records[2]["occurred_at"] < before.isoformat() <= records[-1]["occurred_at"].replace("Z", "+00:00")
@@ -192,7 +192,7 @@ async def test_two_who_release_at_the_same_time_release_once_and_one_twice_does_
     assert sorted(alone) == [HoldAnswer.NEEDS_SECOND, *[HoldAnswer.SAME_PERSON] * 4]
     together = await asyncio.gather(*(line.decide(hold_id, person) for person in (bo, bo, ann)))
     assert together.count(HoldAnswer.RELEASED) == 1
-    assert [what for what, _ in await line.history(hold_id)].count("hold.lifted") == 1
+    assert [what for what, _ in await line.history(hold_id)].count("order.released") == 1
 
 
 async def test_who_may_not_decide_and_a_reason_that_does_not_fit_are_refused_and_recorded(line):
@@ -253,7 +253,7 @@ async def test_a_code_decides_once_and_the_same_answer_read_again_changes_nothin
         ("approval.refused", "unknown"),
         ("approval.refused", "unknown"),
         ("approval.granted", "ann_lee"),
-        ("hold.lifted", "ann_lee"),
+        ("order.released", "ann_lee"),
     ]
 
 
