@@ -37,6 +37,7 @@ from ordernotify.store.extracts import Extract, Found, Stamp
 from ordernotify.store.inbox import Arrival
 from ordernotify.store.source_table import file_of, write_down
 from tasks.errors import surprises_made_safe
+from tasks.room import room_for_many
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +47,6 @@ KINDS: Final = frozenset({".csv", ".jsonl", ".parquet"})
 _WAITS_S = [2.0, 10.0, 30.0]
 # Rows in one transaction: few enough that events of the moment are not kept waiting behind it.
 _CHUNK = 500
-# An extract leaves this part of the room in the inbox to events of the moment.
-_ITS_SHARE = 2
-_PAUSE_S = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -92,7 +90,7 @@ async def take_in(extract_id: UUID) -> dict[str, int]:
     await extracts.hold(house.pool, house.scribe, extract.id, examined.held, at=now())
     accepted = 0
     for start in range(0, len(examined.good), _CHUNK):
-        await _room(house)
+        await room_for_many(house)
         accepted += await _accept(house, extract, examined.good[start : start + _CHUNK])
     unchanged = len(examined.good) - accepted
     await extracts.finish(house.pool, house.scribe, extract, examined, accepted=accepted, unchanged=unchanged, at=now())
@@ -134,11 +132,6 @@ def _as_news(state: OrderState | None, event: OrderEvent) -> OrderEvent | None:
     if state is not None and state.status is event.status and not event.detail:
         event = replace(event, detail=state.detail)
     return None if admit(state, event) in {Admission.SAME, Admission.STALE} else event
-
-
-async def _room(house: Runtime) -> None:
-    while await inbox.waiting(house.pool) > house.settings.max_waiting // _ITS_SHARE:  # noqa: ASYNC110 - a table is asked
-        await asyncio.sleep(_PAUSE_S)
 
 
 def _folder(house: Runtime) -> Path:

@@ -6,7 +6,6 @@ row that became an event stays that event.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -24,14 +23,12 @@ from ordernotify.store import finding, inbox, portal, portal_rows, portal_work
 from ordernotify.store.inbox import Arrival
 from ordernotify.store.portal import Request, RequestState, Row, RowState
 from tasks.errors import surprises_made_safe
+from tasks.room import room_for_many
 
 # A restart of the database takes seconds, and every part of the task may be repeated.
 _WAITS_S = [0.5, 2.0, 10.0]
 # Rows in one transaction: few enough that events of the moment are not kept waiting behind it.
 _CHUNK = 500
-# Many updates leave this part of the room in the inbox to events of the moment.
-_ITS_SHARE = 2
-_PAUSE_S = 1.0
 # Who asks through Prefect, whose one login is shared.
 _PREFECT = Actor(kind="service", id="svc:prefect-form")
 
@@ -79,7 +76,7 @@ async def take_rows(request_id: UUID) -> dict[str, int]:
         # A draft is its author's to post, whoever knows its id.
         return {"not_posted": 1}
     while rows := await portal.rows_of(house.pool, request_id, state=RowState.OPEN, limit=_CHUNK):
-        await _room(house)
+        await room_for_many(house)
         await _take(house, request, rows)
     return await portal_work.finish(house.pool, house.scribe, request_id, at=now())
 
@@ -118,10 +115,5 @@ def _arrival(request: Request, rows: Sequence[Row], events: Sequence[OrderEvent]
         remote=request.remote,
         at=now(),
         actor=request.actor,
-        portal_request=request.id,
+        corr={"portal_request": str(request.id)},
     )
-
-
-async def _room(house: Runtime) -> None:
-    while await inbox.waiting(house.pool) > house.settings.max_waiting // _ITS_SHARE:  # noqa: ASYNC110 - a table is asked
-        await asyncio.sleep(_PAUSE_S)

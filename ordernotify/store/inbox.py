@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -53,8 +53,8 @@ class Arrival:
     events: tuple[OrderEvent, ...]
     remote: str
     at: datetime
-    actor: Actor | None = None  # the person who asked for it, and the request by which
-    portal_request: UUID | None = None
+    actor: Actor | None = None  # the person who asked for it
+    corr: Mapping[str, str] = field(default_factory=dict)  # what else its records must refer to
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,7 @@ def _arrived(scribe: Scribe, entry: tuple[UUID, UUID, Arrival, OrderEvent], *, n
         source=Source(kind=_DOORS[event.trigger], id=event.source, ip=arrival.remote or None),
         actor=arrival.actor,
         outcome={"status": "success", "trigger": event.trigger.value},
-        corr={"request_id": str(raw_id)}
-        | ({"portal_request": str(arrival.portal_request)} if arrival.portal_request else {})
-        | ({"corrects": event.corrects} if event.corrects else {}),
+        corr={"request_id": str(raw_id), **arrival.corr, **({"corrects": event.corrects} if event.corrects else {})},
     )
 
 
