@@ -11,11 +11,12 @@ from uuid import UUID
 
 from ordernotify.clock import new_id
 from ordernotify.core.audit import AuditType
-from ordernotify.core.events import OrderEvent, OrderState, OrderStatus
+from ordernotify.core.events import OrderEvent, OrderState
 from ordernotify.core.extracts import SOURCE, Examined, Fault, Held, Known
 from ordernotify.store.audit import Scribe, emit
 from ordernotify.store.database import Connection, Pool
 from ordernotify.store.incidents import Incident, IncidentKind, close_incidents, open_incidents
+from ordernotify.store.orders import state_of
 
 
 class ExtractState(StrEnum):
@@ -165,17 +166,7 @@ async def states(pool: Pool, events: Sequence[OrderEvent]) -> dict[str, OrderSta
         [event.client_ref for event in events],
         [event.order_no for event in events],
     )
-    return {
-        row["ref"]: OrderState(
-            status=OrderStatus(row["status"]),
-            status_at=row["status_at"],
-            carrier=row["carrier"],
-            tracking_no=row["tracking_no"],
-            promised_date=row["promised_date"],
-            detail=row["detail"],
-        )
-        for row in rows
-    }
+    return {row["ref"]: state_of(row) for row in rows}
 
 
 async def hold(pool: Pool, scribe: Scribe, extract_id: UUID, held: Sequence[Held], *, at: datetime) -> None:

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import asyncpg
 
-from ordernotify.core.events import OrderState, OrderStatus
 from ordernotify.core.portal import Placed, Problem, Refused, Update
 from ordernotify.store.database import Pool
+from ordernotify.store.orders import state_of
 
 _MOST_FOUND = 100
 
@@ -92,14 +92,7 @@ def _placed(row: asyncpg.Record) -> Placed:
         order_id=row["id"],
         client_id=row["client_id"],
         order_no=row["order_no"],
-        state=OrderState(
-            status=OrderStatus(row["status"]),
-            status_at=row["status_at"],
-            carrier=row["carrier"],
-            tracking_no=row["tracking_no"],
-            promised_date=row["promised_date"],
-            detail=row["detail"],
-        ),
+        state=state_of(row),
         last_event=row["last_event"],
     )
 

@@ -338,17 +338,19 @@ def _stricter(known: str, told: str) -> str:
     return told if not Tags(jurisdiction=known).export and told not in {"", "NONE"} else known
 
 
+def state_of(row: asyncpg.Record) -> OrderState:
+    """Return what is known of an order, of the columns of its table."""
+    return OrderState(
+        status=OrderStatus(row["status"]),
+        status_at=row["status_at"],
+        carrier=row["carrier"],
+        tracking_no=row["tracking_no"],
+        promised_date=row["promised_date"],
+        detail=row["detail"],
+    )
+
+
 def _read(row: asyncpg.Record) -> _Order:
-    state = None
-    if row["version"]:
-        state = OrderState(
-            status=OrderStatus(row["status"]),
-            status_at=row["status_at"],
-            carrier=row["carrier"],
-            tracking_no=row["tracking_no"],
-            promised_date=row["promised_date"],
-            detail=row["detail"],
-        )
     return _Order(
         id=row["id"],
         label=Label.read(row["label"]),
@@ -359,5 +361,5 @@ def _read(row: asyncpg.Record) -> _Order:
         lines=row["lines"],
         refs=row["refs"],
         version=row["version"],
-        state=state,
+        state=state_of(row) if row["version"] else None,
     )

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from ordernotify.core.events import OrderStatus
-from ordernotify.core.labels import Label, Tags
 from ordernotify.core.policy import OrderFacts
 from ordernotify.core.summaries import CLOSED, Standing, due
 from ordernotify.store.database import Pool
+from ordernotify.store.plans import facts_of
 
 # An order that closed this long before its summary was told of then.
 _NEWS_FOR = timedelta(days=30)
@@ -96,14 +96,7 @@ def _standing(row: asyncpg.Record, zone: ZoneInfo, known: dict[tuple[str, ...], 
     key = (row["label"], *row["categories"], "", *row["ldc"], "", row["jurisdiction"], row["contract_id"])
     facts = known.get(key)
     if facts is None:
-        facts = known[key] = OrderFacts(
-            label=Label.read(row["label"]),
-            tags=Tags(
-                categories=frozenset(row["categories"]), ldc=frozenset(row["ldc"]), jurisdiction=row["jurisdiction"]
-            ),
-            government=bool(row["contract_id"]),
-            contract_id=row["contract_id"],
-        )
+        facts = known[key] = facts_of(row)
     return Standing(
         order_no=row["order_no"],
         status=OrderStatus(row["status"]),
