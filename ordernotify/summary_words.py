@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from ordernotify.clock import noise
 from ordernotify.core.channels import Channel
 from ordernotify.core.delivery import Attachment, Message
 from ordernotify.core.events import OrderStatus
@@ -51,7 +51,7 @@ def summed(
     rows = _by_group(cut, day)
     notice_ref, attachment, listing = "", None, Listing()
     if cut.notice_only:
-        template, notice_ref = NOTICE_TEMPLATE, notice_reference(os.urandom(8))
+        template, notice_ref = NOTICE_TEMPLATE, notice_reference(noise(8))
         fields = {**ours, "notice_ref": notice_ref}
     else:
         template, attachment = SUMMARY_TEMPLATE, _attachment(rows, cut, day=day, library=library)
@@ -71,7 +71,7 @@ def summed(
         template_version="" if isinstance(rendered, RenderProblem) else rendered.version,
         notice_ref=notice_ref,
         message=None,
-        salt=os.urandom(32),
+        salt=noise(32),
     )
     if isinstance(rendered, RenderProblem):
         return replace(made, code=f"template_{rendered.code}")

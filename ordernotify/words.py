@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from ordernotify.clock import noise
 from ordernotify.core.channels import Channel
 from ordernotify.core.delivery import Message
 from ordernotify.core.gate import scan
@@ -61,7 +61,7 @@ def word(item: ToWord, *, library: Library, settings: Settings) -> Worded | Stop
         edit_of=_edit_of(item),
         occurred_at=item.occurred_at,
     )
-    return Worded(item, message, rendered.version, os.urandom(32))
+    return Worded(item, message, rendered.version, noise(32))
 
 
 def address_of(item: ToWord) -> str:

@@ -6,9 +6,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
 
-from ordernotify.core.canonical import canonical_bytes
+import orjson
+
+from ordernotify.core.canonical import MAX_DEPTH, CanonicalError, canonical_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,6 +171,10 @@ class Actor:
         if not self.id:
             raise ValueError("actor.id: must not be empty")
 
+    def as_part(self) -> Part:
+        """Return it as a part of the envelope."""
+        return {"id": self.id, "kind": self.kind}
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -180,6 +187,10 @@ class Source:
     def __post_init__(self) -> None:
         if not (self.kind and self.id):
             raise ValueError("source: kind and id must not be empty")
+
+    def as_part(self) -> Part:
+        """Return it as a part of the envelope."""
+        return {"id": self.id, "kind": self.kind} | ({} if self.ip is None else {"ip": self.ip})
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,33 +264,25 @@ def record(  # noqa: PLR0913 - one argument for each field of the envelope
     personal data or free text from outside. Optional parts that are None are left out.
     Raises ValueError naming the field that is missing or wrong.
     """
-    if _UUID7.fullmatch(event_id) is None:
-        raise ValueError("event_id: must be a lower-case UUID of version 7")
-    if not (where_host and component):
-        raise ValueError("where: host and component must not be empty")
-    if not outcome.get("status"):
-        raise ValueError("outcome.status: must say how it ended")
+    _check(event_id, where_host, component, outcome)
     where = {"component": component, "host": where_host}
     if release is not None:
         where["release"] = release
-    came_from = {"id": source.id, "kind": source.kind}
-    if source.ip is not None:
-        came_from["ip"] = source.ip
     envelope: Envelope = {
-        "actor": {"id": actor.id, "kind": actor.kind},
+        "actor": actor.as_part(),
         "event_id": event_id,
         "object": {"id": object.id, "kind": object.kind},
         "occurred_at": _rfc3339(occurred_at, "occurred_at"),
         "outcome": dict(outcome),
         "recorded_at": _rfc3339(recorded_at, "recorded_at"),
-        "source": came_from,
+        "source": source.as_part(),
         "stream": {"id": stream.id, "version": stream.version},
         "type": AuditType(type).value,
         "v": SCHEMA_VERSION,
         "where": where,
     }
     if on_behalf_of is not None:
-        envelope["on_behalf_of"] = {"id": on_behalf_of.id, "kind": on_behalf_of.kind}
+        envelope["on_behalf_of"] = on_behalf_of.as_part()
     for name, part in (("approval", approval), ("corr", corr), ("data", data)):
         if part is not None:
             envelope[name] = dict(part)
@@ -291,12 +294,104 @@ def record_bytes(**fields: Unpack[RecordFields]) -> bytes:
 
     Raises ValueError as ``record`` does, CanonicalError if a part holds a value outside the profile.
     """
+    if fields.keys() <= _USUAL:
+        try:
+            usual = _usual_bytes(**fields)  # type: ignore[misc]  # the rest is not there
+        except (CanonicalError, orjson.JSONEncodeError):
+            usual = _NOT_ASCII  # refused below, where the path of the value is known
+        if usual.isascii():
+            return usual
     return canonical_bytes(record(**fields))
 
 
+_USUAL: Final = RecordFields.__required_keys__ | {"corr", "data"}
+_NOT_ASCII: Final = b"\xff"
+
+
+def _usual_bytes(
+    *,
+    event_id: str,
+    type: AuditType,  # noqa: A002 - the envelope's own word
+    occurred_at: datetime,
+    recorded_at: datetime,
+    where_host: str,
+    component: str,
+    actor: Actor,
+    source: Source,
+    object: Object,  # noqa: A002 - the envelope's own word
+    outcome: Part,
+    stream: Stream,
+    corr: Part | None = None,
+    data: Part | None = None,
+) -> bytes:
+    """Return the record's bytes, put together of parts most of which are the same from record to record.
+
+    Several records are written for every message, so this is the hottest code of all. Right only where all of it
+    turns out to be ASCII.
+    """
+    _check(event_id, where_host, component, outcome)
+    return b"".join(
+        (
+            b'{"actor":',
+            _encoded(actor),
+            _named(b',"corr":', corr),
+            _named(b',"data":', data),
+            b',"event_id":"',
+            event_id.encode(),
+            b'","object":{"id":',
+            orjson.dumps(object.id),
+            b',"kind":',
+            orjson.dumps(object.kind),
+            b'},"occurred_at":"',
+            _rfc3339(occurred_at, "occurred_at").encode(),
+            _named(b'","outcome":', outcome),
+            b',"recorded_at":"',
+            _rfc3339(recorded_at, "recorded_at").encode(),
+            b'","source":',
+            _encoded(source),
+            b',"stream":{"id":',
+            orjson.dumps(stream.id),
+            b',"version":%d},"type":"' % stream.version,
+            type.value.encode(),
+            b'","v":%d,"where":' % SCHEMA_VERSION,
+            _place(component, where_host),
+            b"}",
+        )
+    )
+
+
+def _named(name: bytes, part: Part | None) -> bytes:
+    return b"" if part is None else name + canonical_bytes(part, levels=MAX_DEPTH - 1)
+
+
+@lru_cache(maxsize=1024)
+def _encoded(part: Actor | Source) -> bytes:
+    return orjson.dumps(part.as_part(), option=orjson.OPT_SORT_KEYS)
+
+
+@lru_cache(maxsize=64)
+def _place(component: str, host: str) -> bytes:
+    return orjson.dumps({"component": component, "host": host})
+
+
+def _check(event_id: str, where_host: str, component: str, outcome: Part) -> None:
+    if _UUID7.fullmatch(event_id) is None:
+        raise ValueError("event_id: must be a lower-case UUID of version 7")
+    if not (where_host and component):
+        raise ValueError("where: host and component must not be empty")
+    if not outcome.get("status"):
+        raise ValueError("outcome.status: must say how it ended")
+
+
 def _rfc3339(moment: datetime, field: str) -> str:
-    if moment.tzinfo is not UTC:
-        if moment.utcoffset() is None:
-            raise ValueError(f"{field}: must be an aware datetime")
-        moment = moment.astimezone(UTC)
+    if moment.tzinfo is UTC:
+        return _written(moment)
+    if moment.utcoffset() is None:
+        raise ValueError(f"{field}: must be an aware datetime")
+    return _written(moment.astimezone(UTC))
+
+
+# Records of one transaction share their times.
+@lru_cache(maxsize=256)
+def _written(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

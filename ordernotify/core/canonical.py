@@ -14,7 +14,7 @@ from unicodedata import is_normalized
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MAX_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 32
@@ -45,22 +45,22 @@ class CanonicalError(ValueError):
         self.rule = rule
 
 
-def canonical_bytes(record: Mapping[str, object]) -> bytes:
+def canonical_bytes(record: Mapping[str, object], *, levels: int = MAX_DEPTH) -> bytes:
     """Return the canonical UTF-8 JSON of ``record``.
 
     Keys are ``[a-z0-9_]+``; values are NFC strings without lone surrogates (or words of a StrEnum),
-    booleans, None, integers within ±(2^53-1), and lists, tuples or dicts of these, at most 32 levels.
+    booleans, None, integers within ±(2^53-1), and lists, tuples or dicts of these, at most ``levels`` deep.
     Raises CanonicalError naming the path of the first value that is anything else.
     """
     plain: dict[str, object] = record if type(record) is dict else dict(record)
     try:
         encoded = orjson.dumps(plain, option=_OPTIONS)
     except orjson.JSONEncodeError as error:
-        _check(plain, "$", MAX_DEPTH)
+        _check(plain, "$", levels)
         raise CanonicalError("$", str(error)) from error
     # ASCII bytes mean ASCII strings, which are always NFC: then only keys, types and ranges are left to see.
-    if not (encoded.isascii() and _is_plain(plain, MAX_DEPTH)):
-        _check(plain, "$", MAX_DEPTH)
+    if not (encoded.isascii() and _is_plain(plain, levels)):
+        _check(plain, "$", levels)
     return encoded
 
 
@@ -82,16 +82,18 @@ def _is_key(key: object) -> bool:
 
 def _is_plain(value: dict[str, Any], levels: int) -> bool:
     """Return True only where ``_check`` would surely pass, given that every string is ASCII."""
-    if not levels or not all(map(_is_key, value)):
-        return False
-    for item in value.values():
+    return levels > 0 and all(map(_is_key, value)) and _are_plain(value.values(), levels - 1)
+
+
+def _are_plain(items: Iterable[Any], levels: int) -> bool:
+    for item in items:
         kind = type(item)
         if kind in _SCALARS or (kind is int and -MAX_INTEGER <= item <= MAX_INTEGER):
             continue
         if kind is dict:
-            plain = _is_plain(item, levels - 1)
-        elif kind is list:
-            plain = all(type(word) is str for word in item)
+            plain = _is_plain(item, levels)
+        elif kind is list or kind is tuple:
+            plain = levels > 0 and _are_plain(item, levels - 1)
         else:
             plain = isinstance(item, StrEnum)
         if not plain:

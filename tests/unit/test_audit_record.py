@@ -268,3 +268,44 @@ def test_each_word_of_the_catalogue_is_named_as_it_is_written():
     for word in AuditType:
         assert word.name == word.value.replace(".", "_").upper()
         assert canonical_bytes(record(**FIRST | {"type": word}))
+
+
+_WORDS = st.text(max_size=12) | st.sampled_from(["e\u0301", "\ud800", "caf\u00e9", '"', "\\", "\n"])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab_9Z", max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+_PARTS = st.dictionaries(st.text("abc_9", min_size=1, max_size=3) | st.just("Bad key"), _VALUES, max_size=3)
+
+
+@given(
+    outcome=_PARTS,
+    corr=st.none() | _PARTS,
+    data=st.none() | _PARTS,
+    ids=st.tuples(*[st.text(min_size=1, max_size=5) | st.just("msg_01")] * 5),
+    ip=st.none() | st.just("192.0.2.10"),
+    moved=st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=400)),
+)
+def test_the_bytes_are_those_of_the_envelope_however_they_were_put_together(outcome, corr, data, ids, ip, moved):
+    fields = FIRST | {
+        "outcome": {"status": "success"} | outcome,
+        "corr": corr,
+        "data": data,
+        "actor": Actor("person", ids[0]),
+        "source": Source("http", ids[1], ip),
+        "object": Object(ids[2], ids[3]),
+        "stream": Stream(ids[4], 3),
+        "occurred_at": NOON + moved,
+        "where_host": ids[0],
+    }
+    assert _bytes_or_refusal(record_bytes, fields) == _bytes_or_refusal(
+        lambda **given: canonical_bytes(record(**given)), fields
+    )
+
+
+def _bytes_or_refusal(make, fields):
+    try:
+        return make(**fields)
+    except ValueError as refused:
+        return type(refused), str(refused)
