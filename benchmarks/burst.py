@@ -1,7 +1,7 @@
-"""A burst of 10,000 events to one platform, everything on this machine, beside a bare loop of the same client.
+"""A burst of 10,000 events to one platform, everything on this machine, beside bare loops against the same stub.
 
-Prints deliveries per second, the ratio to the bare loop, the CPU of each process per delivery, and the resident
-memory of web and worker afterwards.
+Prints deliveries per second, the ratio to a loop of the HTTP client alone and to one of our wire, the CPU of each
+process per delivery, and the resident memory of web and worker afterwards.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
 import httpx
 import uvloop
+from httpx_aiohttp import AiohttpTransport
 
 from ordernotify.clock import now
 from ordernotify.core.channels import Channel
@@ -26,7 +28,7 @@ from ordernotify.core.delivery import Message
 from ordernotify.core.events import OrderStatus
 from ordernotify.house import House
 from ordernotify.platforms import PLATFORMS
-from ordernotify.platforms._base import Context
+from ordernotify.platforms._base import Call, Context
 from ordernotify.settings import Settings, platform_settings
 from ordernotify.store.setup import plain
 from ordernotify.supervisor import free_port, wait_http
@@ -34,7 +36,7 @@ from ordernotify.wire import Wire
 
 EVENTS = 10_000
 PER_POST = 500
-CONNECTIONS = 64
+CONNECTIONS = 96
 KEY = "bench"
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -56,10 +58,15 @@ def main() -> None:
     try:
         wait_http(f"http://127.0.0.1:{port}/count", 10)
         house.start()
-        bare = uvloop.run(_bare(port))
+        loops = [(uvloop.run(_bare(port)), uvloop.run(_through_the_wire(port)))]
         result = asyncio.run(_burst(house, port, stub.pid))
+        # Before and after: a machine that others share is not equally fast all the time.
+        loops.append((uvloop.run(_bare(port)), uvloop.run(_through_the_wire(port))))
+        bare, wire = (sum(rates) / len(loops) for rates in zip(*loops, strict=True))
         result["bare_per_s"] = round(bare)
+        result["wire_per_s"] = round(wire)
         result["ratio_to_bare"] = round(result["deliveries_per_s"] / bare, 2)
+        result["ratio_to_wire"] = round(result["deliveries_per_s"] / wire, 2)
         print(json.dumps(result, indent=2))
     finally:
         house.stop()
@@ -69,22 +76,39 @@ def main() -> None:
         stub.wait()
 
 
-async def _bare(port: int) -> float:
-    """Return requests per second of the same client, sending the same requests, in a loop that does nothing else."""
+def _call(port: int) -> Call:
+    """Return the request that every delivery makes."""
     platform = PLATFORMS["twilio"]
     configured = platform_settings(platform, _twilio(port))
     context = Context(settings=configured, now=now(), webhook_url="http://127.0.0.1:8420/webhooks/twilio")
-    call = next(platform.send([_message()], context))
+    return next(platform.send([_message()], context))
+
+
+async def _bare(port: int) -> float:
+    """Return requests per second of the HTTP client alone: httpx over aiohttp's transport, as their pages show it."""
+    call = _call(port)
+    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+    async with httpx.AsyncClient(transport=AiohttpTransport(limits=limits), timeout=30, trust_env=False) as client:
+        return await _rate(lambda: client.request(call.method, call.url, headers=call.headers, content=call.body))
+
+
+async def _through_the_wire(port: int) -> float:
+    """Return requests per second of the same loop through our wire, which leaves out what no call of ours needs."""
+    call = _call(port)
     async with Wire(timeout_s=30, connections=CONNECTIONS) as wire:
-        left = iter(range(EVENTS))
+        return await _rate(lambda: wire.call("bare", call))
 
-        async def one() -> None:
-            for _ in left:
-                await wire.call("bare", call)
 
-        began = time.perf_counter()
-        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
-        return EVENTS / (time.perf_counter() - began)
+async def _rate(make: Callable[[], Awaitable[object]]) -> float:
+    left = iter(range(EVENTS))
+
+    async def one() -> None:
+        for _ in left:
+            await make()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+    return EVENTS / (time.perf_counter() - began)
 
 
 def _twilio(port: int) -> dict[str, str]:

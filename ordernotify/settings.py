@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         default=60.0,
         description="Seconds to wait for a platform's answer. Long, because giving up leaves a delivery unknown.",
     )
-    http_connections: int = Field(default=64, description="Connections to one platform at the same time.")
+    http_connections: int = Field(default=96, description="Connections to one platform at the same time.")
     ambiguous: Literal["at_most_once", "at_least_once"] = Field(
         default="at_most_once",
         description="What to do when nobody can say whether a message left: at_most_once or at_least_once.",

@@ -99,15 +99,21 @@ class OrderEvent:
     @classmethod
     def from_dict(cls, stored: dict[str, object]) -> OrderEvent:
         """Return the event that ``as_dict`` wrote; for stored events only, not for input from outside."""
-        values = dict(stored)
-        values["status"] = OrderStatus(str(values["status"]))
-        values["trigger"] = Trigger(str(values["trigger"]))
-        values["occurred_at"] = datetime.fromisoformat(str(values["occurred_at"]))
-        lines = values["lines"]
+        lines = stored["lines"]
         if not isinstance(lines, list):
             raise TypeError("lines must be a list of [sku, quantity]")
-        values["lines"] = tuple(Line(sku=str(sku), quantity=int(quantity)) for sku, quantity in lines)
+        values = stored | {
+            "status": _STATUSES[stored["status"]],
+            "trigger": _TRIGGERS[stored["trigger"]],
+            "occurred_at": datetime.fromisoformat(str(stored["occurred_at"])),
+            "lines": tuple(Line(sku=str(sku), quantity=int(quantity)) for sku, quantity in lines) if lines else (),
+        }
         return cls(**values)  # type: ignore[arg-type]  # written by as_dict, whose keys are the fields
+
+
+# An enum's own look-up costs several times as much, and every event is read more than once.
+_STATUSES: dict[object, OrderStatus] = {status.value: status for status in OrderStatus}
+_TRIGGERS: dict[object, Trigger] = {trigger.value: trigger for trigger in Trigger}
 
 
 # What may follow a status without anybody saying that it is a correction. `delivered` is not final:

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import unquote
 
 from ordernotify.core.labels import Label
@@ -242,13 +243,20 @@ def _links(lowered: str, links_allowed: Iterable[str]) -> Iterator[Hit]:
     for word in dict.fromkeys(lowered.split()):
         if "/" not in word and "www." not in word and ":" not in word:
             continue
-        if _ACTIVE.search(word):
+        active, hosts = _leads_to(word)
+        if active:
             yield Hit(HitKind.LINK, "scheme")
-        for host in _hosts(word):
+        for host in hosts:
             if allowed is None:
                 allowed = frozenset(name.lower() for name in links_allowed)
             if host not in allowed:
                 yield Hit(HitKind.LINK, "host")
+
+
+# The same few links stand in most messages.
+@lru_cache(maxsize=512)
+def _leads_to(word: str) -> tuple[bool, tuple[str, ...]]:
+    return _ACTIVE.search(word) is not None, tuple(_hosts(word))
 
 
 def _hosts(word: str) -> Iterator[str]:

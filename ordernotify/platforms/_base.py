@@ -287,6 +287,7 @@ class Platform:
     reread: Reread | None = None
     probe: Probe | None = None
     provision: Callable[[Context], Sequence[Step]] | None = None
+    load: Callable[[], object] | None = None  # loads what the first message would load, which takes a moment
     per_second: float | None = None  # the vendor's rate for one sender, where it publishes one
 
     @property

@@ -41,7 +41,7 @@ from ordernotify.platforms._base import (
     each,
     failure,
 )
-from ordernotify.platforms._twilio_sdk import TwilioSettings, read_form, sdk_call, verify
+from ordernotify.platforms._twilio_sdk import TwilioSettings, blank_message, load_sdk, read_form, sdk_call, verify
 
 _K = FailureKind
 _S = DeliveryStatus
@@ -101,14 +101,10 @@ def build(messages: Sequence[Message], context: Context) -> Call:
     """Return the request that creates one Message resource."""
     (message,) = messages
     settings: TwilioSettings = context.settings
-    options: dict[str, Any] = {"body": fit(message.text), "smart_encoded": True}
-    if settings.messaging_service_sid:
-        options["messaging_service_sid"] = settings.messaging_service_sid
-    if settings.from_number:
-        options["from_"] = settings.from_number
+    said = {"to": message.to, "body": fit(message.text)}
     if settings.status_callbacks and context.webhook_url:
-        options["status_callback"] = callback_url(context.webhook_url, message.reference)
-    return sdk_call(settings, lambda client: client.messages.create(message.to, **options))
+        said["status_callback"] = callback_url(context.webhook_url, message.reference)
+    return blank_message(settings, frozenset(said)).filled(said)
 
 
 def callback_url(webhook_url: str, reference: str = "") -> str:
@@ -288,5 +284,6 @@ PLATFORM = Platform(
     ),
     probe=Probe(build=_find_credentials, read=_read_credentials),
     provision=provision,
+    load=load_sdk,
     # No per_second: a sender's own rate (1 segment/s for a US number) is kept by Twilio's queue of 10 hours.
 )

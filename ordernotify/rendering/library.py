@@ -234,8 +234,11 @@ def _entry(name: str, spec: Spec, tree: Tree, environments: Mapping[str, Environ
 def _sheet(name: str, channel: Channel, language: str, tree: Tree, env: Environment) -> _Sheet:
     parts = PARTS[channel]
 
-    def compiled(part: str) -> Template | None:
-        return env.get_template(f"{name}/{language}/{part}") if part else None
+    def compiled(part: str) -> Template:
+        template = env.get_template(f"{name}/{language}/{part}")
+        # Jinja's own chain of maps is walked entry by entry at every rendering; nothing is added to it any more.
+        template.globals = dict(template.globals)
+        return template
 
     names = [f"{name}/{language}/{part}" for part in (parts.text, parts.subject, parts.html) if part]
     names += [f"{name}/{SPEC}", f"{WORDS}/{language}.toml"]
@@ -246,9 +249,9 @@ def _sheet(name: str, channel: Channel, language: str, tree: Tree, env: Environm
         digest.update(f"{file}\n{len(content)}\n".encode())
         digest.update(content)
     return _Sheet(
-        text=env.get_template(f"{name}/{language}/{parts.text}"),
-        subject=compiled(parts.subject),
-        html=compiled(parts.html),
+        text=compiled(parts.text),
+        subject=compiled(parts.subject) if parts.subject else None,
+        html=compiled(parts.html) if parts.html else None,
         version=digest.hexdigest()[:12],
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import cached_property
 from typing import Annotated
 
 from annotated_types import Len
@@ -41,9 +42,13 @@ class Words(BaseModel):
 
     def progress(self, status: str) -> str:
         """Return how far an order has come as one line; '' where it is off the straight way."""
-        if status not in STEPS:
-            return ""
-        reached = STEPS.index(OrderStatus(status))
+        return self._lines.get(status, "")
+
+    @cached_property
+    def _lines(self) -> dict[str, str]:
+        return {step.value: self._line(reached) for reached, step in enumerate(STEPS)}
+
+    def _line(self, reached: int) -> str:
         arrived = reached == len(STEPS) - 1
         marks = ["✓" if n < reached or arrived else "●" if n == reached else "○" for n in range(len(STEPS))]
         # A mark stays on the line of its word.

@@ -16,6 +16,7 @@ from prefect.client.orchestration import PrefectClient
 from ordernotify import runtime
 from ordernotify.clock import now
 from ordernotify.logs import configure_logs
+from ordernotify.platforms import PLATFORMS
 from ordernotify.store import inbox
 from ordernotify.worker.deployments import register
 from ordernotify.worker.dispatcher import DEPLOYMENT, Dispatcher
@@ -41,6 +42,9 @@ async def work(stop: asyncio.Event) -> None:
             await inbox.release_dead(house.pool, host=platform.node(), alive=_is_alive, at=now())
             await release_dead(house, host=platform.node(), alive=_is_alive)
             await runs.end_dead(host=platform.node(), alive=_is_alive)
+            for name in house.credentials:
+                if (load := PLATFORMS[name].load) is not None:
+                    load()
             _spare_the_collector()
             await asyncio.gather(
                 Dispatcher(house, runs).run(stop),

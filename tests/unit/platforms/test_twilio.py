@@ -126,7 +126,15 @@ def test_a_message_is_exactly_the_form_that_twilio_documents():
         "SmartEncoded": "true",
         "StatusCallback": asked,
     }
-    assert call.body == urlencode(fields(call)).encode()
+
+
+@given(st.text(min_size=1, max_size=200))
+def test_any_text_is_read_back_as_it_was_from_a_form_of_plain_letters(text):
+    call = build([replace(MESSAGE, text=text)], CONTEXT)
+    assert call.body.isascii()
+    assert not set(call.body) & set(b' "<>\r\n\0#')
+    assert dict(parse_qsl(call.body.decode(), keep_blank_values=True))["Body"] == text
+    assert fields(call)["To"] == MESSAGE.to
 
 
 def test_a_messaging_service_and_an_api_key_take_the_place_of_number_and_token():
