@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime
 
 import asyncpg
@@ -11,7 +12,7 @@ import pytest
 from ordernotify.core.audit import AuditType
 from ordernotify.store.audit import Scribe, emit
 from ordernotify.store.database import connect
-from ordernotify.store.sealer import LedgerStoppedError, Sealer, load_signer
+from ordernotify.store.sealer import GROUP, LedgerStoppedError, Sealer, load_signer
 from ordernotify.store.setup import plain
 from ordernotify.store.verifying import verify_ledger
 
@@ -69,6 +70,28 @@ async def test_callers_who_ask_together_share_a_sealing_and_miss_nothing(urls, p
     report = await _report(urls, tmp_path)
     assert report.ok
     assert report.checkpoints < 40
+
+
+async def test_who_asks_waits_for_the_records_that_were_there_not_for_those_that_keep_coming(
+    urls, pool, sealer, tmp_path, monkeypatch
+):
+    """In a burst records come faster than they are sealed; messages must not wait for its end."""
+    once, times = sealer._once, itertools.count(1)  # noqa: SLF001 - more comes at the worst moment
+
+    async def busy():
+        number = next(times)
+        assert number < 6, "it waits for records that came after it was asked"
+        sealed = await once()
+        await _emit(pool, GROUP, number * 10_000)
+        return sealed
+
+    monkeypatch.setattr(sealer, "_once", busy)
+    await _emit(pool, GROUP + 10)
+    await _emit(pool, 10, GROUP + 10)
+    sealed = await sealer.seal()
+    assert sealed.moved >= GROUP + 20
+    assert next(times) <= 4
+    assert (await _report(urls, tmp_path)).ok
 
 
 async def test_a_record_rolled_back_with_its_change_never_reaches_the_ledger(pool, sealer):
