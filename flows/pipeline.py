@@ -7,14 +7,16 @@ from uuid import UUID
 
 from prefect.artifacts import create_table_artifact
 
+from tasks.batches import preparing
 from tasks.stages import deliver, plan, record, render, seal, validate
 
 
 async def notify(batch_id: UUID) -> dict[str, int]:
     """Take a batch from the inbox to recorded outcomes; returns counts. Repeating it repeats nothing done."""
-    await validate(batch_id)
-    await plan(batch_id)
-    await render(batch_id)
+    async with preparing(batch_id):
+        await validate(batch_id)
+        await plan(batch_id)
+        await render(batch_id)
     return await send(batch_id)
 
 

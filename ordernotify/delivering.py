@@ -16,7 +16,7 @@ from ordernotify.core.retries import MAX_ATTEMPTS, next_attempt
 from ordernotify.lanes import Lane, LaneFullError
 from ordernotify.platforms import PLATFORMS
 from ordernotify.platforms._base import Context, Idempotency, Lookup, Platform
-from ordernotify.runtime import Runtime
+from ordernotify.runtime import Desk, Runtime
 from ordernotify.store import sending
 from ordernotify.store.database import DATABASE_AWAY
 from ordernotify.store.sending import ToSend, Tried
@@ -41,6 +41,7 @@ class Fanout:
         self._event_ids = event_ids
         self._corr = corr
         self._lane: Lane = house.lanes[platform]
+        self._desk = house.desks.get(batch_id) or Desk()
         self._ended: list[Tried] = []
         self._recording: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -99,8 +100,9 @@ class Fanout:
             calls = await self._begun(chosen)
         finally:
             self._lane.give_back(places - len(calls))
+        context = self._house.context(self._platform.name)
         for members in calls:
-            task = asyncio.create_task(self._call(members))
+            task = asyncio.create_task(self._call(members, context))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
         return True
@@ -114,14 +116,15 @@ class Fanout:
             platform=self._platform.name,
             batch_id=self._batch_id,
             at=now(),
+            known=self._desk.worded,
         )
         begun = {attempt.delivery_id: attempt for attempt in attempts}
         calls = [[begun[delivery_id] for delivery_id in call if delivery_id in begun] for call in chosen]
         return [call for call in calls if call]
 
-    async def _call(self, members: Sequence[ToSend]) -> None:
+    async def _call(self, members: Sequence[ToSend], context: Context) -> None:
         try:
-            result = await self._sent(members)
+            result = await self._sent(members, context)
         except Exception as error:  # noqa: BLE001 - whatever an adapter stumbles over, the attempt must be ended
             self._surprise = self._surprise or error
             result = Result([Deferred(FailureKind.TRANSIENT, "surprise", ambiguous=True)] * len(members), 0)
@@ -135,14 +138,16 @@ class Fanout:
         if self._recording is None or self._recording.done():
             self._recording = asyncio.create_task(self._record())
 
-    async def _sent(self, members: Sequence[ToSend]) -> Result:
+    async def _sent(self, members: Sequence[ToSend], context: Context) -> Result:
         messages = [attempt.message for attempt in members]
-        result = await self._house.wire.send(self._platform, messages, self._house.context(self._platform.name))
+        result = await self._house.wire.send(self._platform, messages, context)
         if len(result.outcomes) != len(members):
             raise ValueError(f"{self._platform.name}: {len(result.outcomes)} outcomes of {len(members)} messages")
         return result
 
     def _tried(self, attempt: ToSend, outcome: Outcome, http_status: int, ended_at: datetime) -> Tried:
+        if isinstance(outcome, Accepted):
+            return Tried(attempt, outcome, http_status, ended_at, ended_at)
         outcome = self._judged(attempt, outcome)
         wait = None
         if isinstance(outcome, Deferred):

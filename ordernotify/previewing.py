@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
-
-import asyncpg
 
 from ordernotify.clock import new_id
 from ordernotify.core.channels import Channel
@@ -19,9 +17,9 @@ from ordernotify.core.policy import Verdict
 from ordernotify.core.segments import count as count_segments
 from ordernotify.rendering import Library
 from ordernotify.settings import Settings
-from ordernotify.store import corrections, plans, wording
+from ordernotify.store import corrections, plans
 from ordernotify.store.database import Pool
-from ordernotify.store.wording import Stopped, Worded
+from ordernotify.store.wording import Stopped, Worded, told_of
 from ordernotify.words import word
 
 # What a notice's random reference looks like; the one that is sent is drawn when it is planned.
@@ -71,6 +69,9 @@ async def preview(
         order_id=order_id,
         client_id=order["client_id"],
         facts=plans.facts_of(order),
+        order_no=order["order_no"],
+        client_name=order["client_name"],
+        told=told_of(event, order),
     )
     recipients = (await plans.recipients_of(pool, [item.client_id])).get(item.client_id, [])
     rows = plan_event(
@@ -90,7 +91,7 @@ async def preview(
         if isinstance(row, Suppressed)
         else _suppressed(row, SuppressionReason.OPTED_OUT.value)
         if (row.contact.channel.value, row.contact.address) in stopped
-        else _worded(row, order, event, edits, library=library, settings=settings)
+        else _worded(row, item, edits, library=library, settings=settings)
         for row in rows
     ]
 
@@ -108,40 +109,16 @@ def _suppressed(row: Planned | Suppressed, reason: str) -> Previewed:
 
 def _worded(
     row: Planned,
-    order: asyncpg.Record,
-    event: OrderEvent,
+    item: plans.ToPlan,
     edits: Mapping[str, str],
     *,
     library: Library,
     settings: Settings,
 ) -> Previewed:
     notice = row.decision.verdict is Verdict.NOTICE_ONLY
-    item = wording.to_word_of(
-        {
-            **dict(order),
-            "id": new_id(),
-            "reference": row.reference,
-            "event_id": new_id(),
-            "order_id": order["id"],
-            "version": 0,
-            "channel": row.contact.channel.value,
-            "platform": row.contact.platform,
-            "address": row.contact.address,
-            "language": row.recipient.language,
-            "template": row.template,
-            "notice_ref": _NOTICE_REF if notice else "",
-            "verdict": row.decision.verdict.value,
-            "order_label": order["label"],
-            "label": row.decision.label_after.word,
-            "removed": row.decision.removed,
-            "event_at": event.occurred_at,
-            "content": event.as_dict(),
-            "recipient_name": row.recipient.name,
-            "corrects": None,
-            "corrected_ref": edits.get(row.contact.id, ""),
-        }
-    )
-    worded = word(item, library=library, settings=settings)
+    made = plans.Made(new_id(), _NOTICE_REF if notice else "", plans.EventPlan(item, [row]), row)
+    to_word = replace(plans.to_word_of(made), corrected_ref=edits.get(row.contact.id, ""))
+    worded = word(to_word, library=library, settings=settings)
     match worded:
         case Stopped(code=code):
             return _suppressed(row, code)

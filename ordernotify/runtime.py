@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from ordernotify.clock import new_id, now
+from ordernotify.core.delivery import Message
+from ordernotify.core.events import OrderEvent
 from ordernotify.credentials import load_credentials
 from ordernotify.lanes import Lanes
 from ordernotify.platforms._base import Context, PlatformSettings
@@ -21,6 +24,8 @@ from ordernotify.store.audit import Scribe
 from ordernotify.store.database import Pool, connect
 from ordernotify.store.place import read_urls
 from ordernotify.store.sealer import Sealer, load_signer
+from ordernotify.store.wording import ToWord
+from ordernotify.turns import Line
 from ordernotify.wire import Wire
 
 # New credentials (a Block that somebody saved) are found after this long, without a restart.
@@ -32,6 +37,19 @@ class CredentialsUnknownError(Exception):
 
     def __init__(self) -> None:
         super().__init__("Prefect's server does not answer at PREFECT_API_URL, or not to PREFECT_API_AUTH_STRING")
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the stages of one run hand on to each other.
+
+    All of it is in the store too, and whoever does not find it here reads it there: another process, a retry, a
+    person's rerun.
+    """
+
+    events: Mapping[UUID, OrderEvent] = field(default_factory=dict)  # admitted
+    planned: list[ToWord] = field(default_factory=list)  # not yet worded
+    worded: dict[UUID, Message] = field(default_factory=dict)  # by delivery; small ones only
 
 
 @dataclass(slots=True)
@@ -50,6 +68,10 @@ class Runtime:
     carriers: Mapping[str, PlatformSettings]
     # The batches that runs of this process work on, whoever started them: their leases are renewed.
     working: set[UUID] = field(default_factory=set)
+    # By batch: what its run at work here knows already.
+    desks: defaultdict[UUID, Desk] = field(default_factory=lambda: defaultdict(Desk))
+    # Large batches are prepared for sending two at a time: one has the database at work, the other this process.
+    preparing: Line = field(default_factory=lambda: Line(2))
     # Pages of orders are worded one batch at a time: side by side they would only be done later, all of them.
     summing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _read_at: float = 0.0

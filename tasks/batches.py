@@ -12,6 +12,9 @@ from ordernotify.core.resends import ResendReason
 from ordernotify.runtime import Runtime
 from ordernotify.store import inbox
 
+# Smaller ones are prepared in a moment, and do not wait for others.
+_LARGE = 250
+
 
 @asynccontextmanager
 async def opened(
@@ -32,6 +35,22 @@ async def opened(
         yield await _taken(house, batch_id, event_ids, resend=resend, run_id=run_id)
     finally:
         house.working.discard(wanted)
+        house.desks.pop(wanted, None)
+
+
+@asynccontextmanager
+async def preparing(batch_id: UUID) -> AsyncIterator[None]:
+    """Let few large batches at a time be prepared for sending, with all that arrived until their turn came.
+
+    Side by side they would only be done later, all of them, and the first message would leave when all are ready.
+    """
+    house = await runtime.current()
+    if await inbox.top_up(house.pool, batch_id) < _LARGE:
+        yield
+        return
+    async with house.preparing:
+        await inbox.top_up(house.pool, batch_id)
+        yield
 
 
 async def _taken(

@@ -6,7 +6,9 @@ Nothing is persisted or cached by Prefect: the store is the memory, and only ids
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from prefect import task
@@ -19,9 +21,11 @@ from ordernotify import runtime
 from ordernotify.clock import now
 from ordernotify.core.planning import plan as plan_event
 from ordernotify.delivering import Fanout
+from ordernotify.runtime import Desk, Runtime
 from ordernotify.store import corrections, inbox, orders, plans, sending, wording
 from ordernotify.store.sealer import LedgerStoppedError
-from ordernotify.store.wording import Stopped, Worded
+from ordernotify.store.wording import Stopped, ToWord, Worded
+from ordernotify.turns import in_turns
 from ordernotify.words import word
 from tasks.errors import UnfinishedError, surprises_made_safe
 from tasks.reread import read_thin_events
@@ -44,7 +48,9 @@ async def validate(batch_id: UUID) -> dict[str, int]:
     house = await runtime.current()
     event_ids = await _events(batch_id)
     await read_thin_events(house, event_ids)
-    return dict(await orders.admit_events(house.pool, house.scribe, event_ids, at=now()))
+    admitted = await orders.admit_events(house.pool, house.scribe, event_ids, at=now())
+    house.desks[batch_id].events = admitted.events
+    return dict(admitted.counts)
 
 
 @task(name="plan", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=_SHORT)
@@ -54,51 +60,64 @@ async def plan(batch_id: UUID) -> int:
     house = await runtime.current()
     batch = await inbox.read_batch(house.pool, batch_id)
     at = now()
-    items = await plans.to_plan(house.pool, batch.event_ids, again=bool(batch.resend))
+    known = house.desks[batch_id].events
+    items = await plans.to_plan(house.pool, batch.event_ids, again=bool(batch.resend), known=known)
     if not items:
         return 0
     recipients = await plans.recipients_of(house.pool, [item.client_id for item in items])
     registry = await plans.registry(house.pool, list(await house.known()), at=at)
     resends = await plans.resends(house.pool, batch_id) if batch.resend else {}
     told = await corrections.told_before(house.pool, [(item.event_id, item.order_id, item.event) for item in items])
-    decided = [
-        plans.EventPlan(
-            item,
-            plan_event(
-                item.event,
-                event_id=str(item.event_id),
-                order=item.facts,
-                recipients=recipients.get(item.client_id, []),
-                registry=registry,
-                template_facts=house.library.facts,
-                now=at,
-                resend=resends.get(item.event_id, 0),
-                told=told.get(item.event_id),
-            ),
+
+    def decide(item: plans.ToPlan) -> plans.EventPlan:
+        rows = plan_event(
+            item.event,
+            event_id=str(item.event_id),
+            order=item.facts,
+            recipients=recipients.get(item.client_id, []),
+            registry=registry,
+            template_facts=house.library.facts,
+            now=at,
+            resend=resends.get(item.event_id, 0),
+            told=told.get(item.event_id),
         )
-        for item in items
-    ]
-    return await plans.record_plan(
+        return plans.EventPlan(item, rows)
+
+    decided = await in_turns(decide, items)
+    made = await plans.record_plan(
         house.pool, house.scribe, decided, batch_id=batch_id, at=at, again=bool(batch.resend)
     )
+    house.desks[batch_id].planned = made
+    return len(made)
 
 
 @task(name="render", cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=_SHORT)
 @surprises_made_safe
 async def render(batch_id: UUID) -> int:
-    """Word every planned delivery, scan it, and write the record that authorizes it."""
+    """Word every planned delivery, scan it, and write the record that authorizes it.
+
+    What this run planned is worded of the very facts that were decided on; what another run left is read.
+    """
     house = await runtime.current()
-    items = await wording.to_word(house.pool, await _events(batch_id))
+    desk = house.desks[batch_id]
+    planned, desk.planned = desk.planned, []
+    count = await _word(house, desk, planned)
+    return count + await _word(house, desk, await wording.to_word(house.pool, await _events(batch_id)))
+
+
+async def _word(house: Runtime, desk: Desk, items: Sequence[ToWord]) -> int:
     if not items:
         return 0
-    done = [word(item, library=house.library, settings=house.settings) for item in items]
-    await wording.authorize(
-        house.pool,
-        house.scribe,
-        [entry for entry in done if isinstance(entry, Worded)],
-        [entry for entry in done if isinstance(entry, Stopped)],
-        at=now(),
-    )
+    done = await in_turns(partial(word, library=house.library, settings=house.settings), items)
+    worded = [entry for entry in done if isinstance(entry, Worded)]
+    stopped = [entry for entry in done if isinstance(entry, Stopped)]
+    await wording.authorize(house.pool, house.scribe, worded, stopped, at=now())
+    # Pages and files of many messages would fill the memory; they are read again when they leave.
+    desk.worded |= {
+        entry.item.delivery_id: entry.message
+        for entry in worded
+        if not entry.message.html and not entry.message.attachments
+    }
     return len(done)
 
 

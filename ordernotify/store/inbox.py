@@ -19,7 +19,7 @@ from ordernotify.store.quarantine import release
 LEASE = timedelta(seconds=15)
 
 # A run takes so many events at the most: larger ones gain nothing and hold their memory longer.
-GROUP = 2_000
+GROUP = 4_000
 
 # By which door an event came, as the ledger has it.
 _DOORS: dict[Trigger, str] = {
@@ -159,7 +159,7 @@ async def note_rejected(pool: Pool, scribe: Scribe, *, source: str, remote: str,
 
 async def waiting(pool: Pool) -> int:
     """Return how many events wait for a batch."""
-    count: int = await pool.fetchval("SELECT count(*) FROM event WHERE state = 'waiting'")
+    count: int = await pool.fetchval("SELECT count(*) FROM event WHERE waits")
     return count
 
 
@@ -172,7 +172,7 @@ async def claim(
     """
     batch_id = batch_id or new_id()
     size = await pool.fetchval(
-        "WITH picked AS (SELECT id FROM event WHERE state = 'waiting' ORDER BY id LIMIT $1"
+        "WITH picked AS (SELECT id FROM event WHERE waits ORDER BY id LIMIT $1"
         " FOR UPDATE SKIP LOCKED),"
         " moved AS (UPDATE event SET state = 'claimed', batch_id = $2 FROM picked"
         " WHERE event.id = picked.id RETURNING event.id)"
@@ -195,14 +195,13 @@ async def claim_due(pool: Pool, *, owner: str, limit: int, at: datetime) -> tupl
     batch_id = new_id()
     size = await pool.fetchval(
         "WITH due AS (SELECT d.id, d.event_id FROM delivery d LEFT JOIN channel c ON c.platform = d.platform"
-        "   WHERE d.status IN ('planned', 'authorized', 'sending', 'deferred', 'unknown')"
-        "   AND d.next_attempt_at <= $4 AND coalesce(c.stopped_code, '') = ''"
+        "   WHERE d.due_at <= $4 AND coalesce(c.stopped_code, '') = ''"
         # On the wire of an open batch, or left there by one that was closed without an outcome?
         "   AND (d.status <> 'sending' OR NOT EXISTS (SELECT 1 FROM batch s"
         "     WHERE s.id::text = d.sender AND s.finished_at IS NULL))"
         "   AND NOT EXISTS (SELECT 1 FROM event e JOIN batch b ON b.id = e.batch_id"
         "     WHERE e.id = d.event_id AND b.finished_at IS NULL)"
-        "   ORDER BY d.next_attempt_at LIMIT $1 FOR UPDATE OF d SKIP LOCKED),"
+        "   ORDER BY d.due_at LIMIT $1 FOR UPDATE OF d SKIP LOCKED),"
         " moved AS (UPDATE event SET batch_id = $2 FROM (SELECT DISTINCT event_id FROM due) one"
         "   WHERE event.id = one.event_id RETURNING event.id)"
         " INSERT INTO batch (id, kind, event_ids, created_at, owner, lease_until)"
@@ -278,33 +277,38 @@ async def hand_back(pool: Pool, *, owner: str, at: datetime) -> int:
 async def open_batch(pool: Pool, batch_id: UUID, *, owner: str, at: datetime) -> bool:
     """Take a batch for this run; False when another live worker holds it.
 
-    What arrived while the run started goes with it, up to `GROUP` events: under load that is most of what waits.
     A finished batch can be opened again (a rerun from the Prefect UI): only what is unfinished is done.
     """
-    async with pool.acquire() as connection, connection.transaction():
-        row = await connection.fetchrow(
-            "UPDATE batch SET owner = $2, lease_until = $3, finished_at = NULL"
-            " FROM (SELECT id, kind, finished_at FROM batch WHERE id = $1 FOR UPDATE) old WHERE batch.id = old.id"
-            " AND (batch.owner = $2 OR batch.lease_until < $4 OR batch.finished_at IS NOT NULL)"
-            " RETURNING cardinality(event_ids) AS size, old.kind = $5 AND old.finished_at IS NULL AS fresh",
-            batch_id,
-            owner,
-            at + LEASE,
-            at,
-            BatchKind.ARRIVED.value,
-        )
-        if row is not None and row["fresh"]:
-            await connection.execute(
-                "WITH picked AS (SELECT id FROM event WHERE state = 'waiting' ORDER BY id LIMIT $2"
-                " FOR UPDATE SKIP LOCKED),"
-                " moved AS (UPDATE event SET state = 'claimed', batch_id = $1 FROM picked"
-                " WHERE event.id = picked.id RETURNING event.id)"
-                " UPDATE batch SET event_ids = event_ids || (SELECT array_agg(id ORDER BY id) FROM moved)"
-                " WHERE id = $1 AND EXISTS (SELECT 1 FROM moved)",
-                batch_id,
-                max(0, GROUP - row["size"]),
-            )
-    return row is not None
+    taken = await pool.fetchval(
+        "UPDATE batch SET owner = $2, lease_until = $3, finished_at = NULL"
+        " WHERE id = $1 AND (owner = $2 OR lease_until < $4 OR finished_at IS NOT NULL) RETURNING true",
+        batch_id,
+        owner,
+        at + LEASE,
+        at,
+    )
+    return bool(taken)
+
+
+async def top_up(pool: Pool, batch_id: UUID) -> int:
+    """Take what arrived since a batch was made along with it, up to `GROUP` events; returns its size.
+
+    Under load that is most of what waits. A batch whose work has begun stays as it is.
+    """
+    size: int | None = await pool.fetchval(
+        "WITH mine AS (SELECT b.id, $2 - cardinality(b.event_ids) AS room FROM batch b JOIN event e"
+        " ON e.id = b.event_ids[1] WHERE b.id = $1 AND b.kind = $3 AND e.state = 'claimed'),"
+        " picked AS (SELECT id FROM event WHERE waits ORDER BY id"
+        " LIMIT greatest(0, coalesce((SELECT room FROM mine), 0)) FOR UPDATE SKIP LOCKED),"
+        " moved AS (UPDATE event SET state = 'claimed', batch_id = $1 FROM picked"
+        " WHERE event.id = picked.id RETURNING event.id)"
+        " UPDATE batch SET event_ids = event_ids || coalesce((SELECT array_agg(id ORDER BY id) FROM moved), '{}')"
+        " WHERE id = $1 RETURNING cardinality(event_ids)",
+        batch_id,
+        GROUP,
+        BatchKind.ARRIVED.value,
+    )
+    return size or 0
 
 
 async def request(

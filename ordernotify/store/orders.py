@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from ordernotify.store.holds import place_holds
 from ordernotify.store.inbox import EventState
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 from ordernotify.store.quarantine import release_answered
+from ordernotify.turns import in_turns
 
 _STATE_AFTER = {
     Admission.NEWS: EventState.ADMITTED,
@@ -42,15 +43,17 @@ class _Order:
     """An order under lock: what is known, and whether this transaction changed it."""
 
     id: UUID
-    label: Label
-    categories: set[str]
-    ldc: set[str]
-    jurisdiction: str
-    contract_id: str
-    lines: list[Any]
-    refs: dict[str, Any]
-    version: int
-    state: OrderState | None
+    client_id: str
+    order_no: str
+    label: Label = Label.INTERNAL
+    categories: set[str] = field(default_factory=set)
+    ldc: set[str] = field(default_factory=set)
+    jurisdiction: str = "NONE"
+    contract_id: str = ""
+    lines: list[Any] = field(default_factory=list)
+    refs: dict[str, Any] = field(default_factory=dict)
+    version: int = 0
+    state: OrderState | None = None
     changed: bool = False
     # The event by which it came under regulatory review in this transaction.
     held_by: UUID | None = None
@@ -63,12 +66,33 @@ class _Arrived:
     event: OrderEvent
 
 
-async def admit_events(pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *, at: datetime) -> Counter[str]:
-    """Take claimed events to their orders; returns how many were admitted, noted or quarantined.
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What became of claimed events: how many were admitted, noted or quarantined, and the events themselves."""
+
+    counts: Counter[str]
+    events: Mapping[UUID, OrderEvent]
+
+
+async def admit_events(pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *, at: datetime) -> Admitted:
+    """Take claimed events to their orders.
 
     Orders are locked in the order of their ids, so two runs with events of the same orders wait, never
     deadlock. Events that are not in state ``claimed`` are left alone: a rerun repeats nothing.
     """
+    while True:
+        try:
+            return await _admitted(pool, scribe, event_ids, at=at)
+        except _MadeByAnotherError:
+            # Another run met the same order for the first time; now it is there for both.
+            continue
+
+
+class _MadeByAnotherError(Exception):
+    """An order that was new to this transaction was made by another one meanwhile."""
+
+
+async def _admitted(pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *, at: datetime) -> Admitted:
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(
             "SELECT id, version, content FROM event WHERE id = ANY($1) AND state = 'claimed'"
@@ -76,9 +100,12 @@ async def admit_events(pool: Pool, scribe: Scribe, event_ids: Sequence[UUID], *,
             event_ids,
         )
         if not rows:
-            return Counter()
-        arrived = [_Arrived(row["id"], row["version"], OrderEvent.from_dict(row["content"])) for row in rows]
-        return await _Admission(connection, scribe, at).run(arrived)
+            return Admitted(Counter(), {})
+        arrived = await in_turns(
+            lambda row: _Arrived(row["id"], row["version"], OrderEvent.from_dict(row["content"])), rows
+        )
+        counts = await _Admission(connection, scribe, at).run(arrived)
+        return Admitted(counts, {item.id: item.event for item in arrived})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +128,7 @@ class _Admission:
         self._incidents: list[Incident] = []
         self._aliases: list[tuple[str, str, UUID]] = []
         self._parcels: list[shipments.Parcel] = []
+        self._new: dict[UUID, _Order] = {}
         self._counts: Counter[str] = Counter()
 
     async def run(self, arrived: Sequence[_Arrived]) -> Counter[str]:
@@ -108,9 +136,8 @@ class _Admission:
         contracts = await self._contracts(arrived)
         known, arrived = await self._held_back(arrived, parts)
         orders = await self._locked(known)
-        for item in arrived:
-            order = orders[known[item.id]]
-            self._admit(item, order, _Marking(parts, contracts))
+        marking = _Marking(parts, contracts)
+        await in_turns(lambda item: self._admit(item, orders[known[item.id]], marking), arrived)
         await self._write(orders)
         return self._counts
 
@@ -157,7 +184,7 @@ class _Admission:
                 key = (client_id, event.order_no or event.order_ref)
                 fresh.setdefault(key, (item, client_id))
                 waiting[item.id] = key
-        found = await self._found_or_made(fresh)
+        found = await self._found_or_new(fresh)
         for item in arrived:
             if item.id in waiting:
                 placed[item.id] = found[waiting[item.id]]
@@ -186,33 +213,29 @@ class _Admission:
         )
         return {(row["source"], row["ref"]): row["client_id"] for row in rows if row["client_id"]}
 
-    async def _found_or_made(self, fresh: dict[tuple[str, str], tuple[_Arrived, str]]) -> dict[tuple[str, str], UUID]:
-        """Return the order of every (client, number), made as an empty shell where there is none."""
+    async def _found_or_new(self, fresh: dict[tuple[str, str], tuple[_Arrived, str]]) -> dict[tuple[str, str], UUID]:
+        """Return the order of every (client, number); one that nobody knows yet is written with all the others."""
         if not fresh:
             return {}
         keys = sorted(fresh)
-        await self._connection.execute(
-            "INSERT INTO orders (id, client_id, order_no, label, status, status_at)"
-            " SELECT *, 'internal', 'received', $4 FROM unnest($1::uuid[], $2::text[], $3::text[])"
-            " ON CONFLICT (client_id, order_no) DO NOTHING",
-            [new_id() for _ in keys],
-            [client for client, _ in keys],
-            [number for _, number in keys],
-            self._at,
-        )
         rows = await self._connection.fetch(
             "SELECT id, client_id, order_no FROM orders JOIN unnest($1::text[], $2::text[])"
             " AS wanted(client_id, order_no) USING (client_id, order_no)",
             [client for client, _ in keys],
             [number for _, number in keys],
         )
-        return {(row["client_id"], row["order_no"]): row["id"] for row in rows}
+        found = {(row["client_id"], row["order_no"]): row["id"] for row in rows}
+        for client_id, order_no in keys:
+            if (client_id, order_no) not in found:
+                order = _Order(new_id(), client_id, order_no)
+                self._new[order.id] = order
+                found[client_id, order_no] = order.id
+        return found
 
     async def _locked(self, known: dict[UUID, UUID]) -> dict[UUID, _Order]:
-        rows = await self._connection.fetch(
-            "SELECT * FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE", list(set(known.values()))
-        )
-        return {row["id"]: _read(row) for row in rows}
+        there = set(known.values()) - self._new.keys()
+        rows = await self._connection.fetch("SELECT * FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE", there)
+        return self._new | {order.id: order for order in await in_turns(_read, rows)}
 
     def _admit(self, item: _Arrived, order: _Order, marking: _Marking) -> None:
         admission = admit(order.state, item.event)
@@ -253,7 +276,7 @@ class _Admission:
         )
 
     async def _write(self, orders: dict[UUID, _Order]) -> None:
-        await self._write_orders([order for order in orders.values() if order.changed])
+        await self._write_orders([order for order in orders.values() if order.changed or order.id in self._new])
         if self._aliases:
             await self._connection.execute(
                 "INSERT INTO order_alias (source, ref, order_id)"
@@ -277,36 +300,48 @@ class _Admission:
             # Out of order is normal: what came before its order is let go when the order comes.
             await release_answered(self._connection, self._scribe, "order_unknown", at=self._at)
 
-    async def _write_orders(self, changed: Sequence[_Order]) -> None:
-        if not changed:
+    async def _write_orders(self, written: Sequence[_Order]) -> None:
+        if not written:
             return
-        states = [order.state for order in changed if order.state is not None]
-        await self._connection.execute(
-            "UPDATE orders SET status = c.status, status_at = c.status_at, carrier = c.carrier,"
-            " tracking_no = c.tracking_no, promised_date = c.promised_date, detail = c.detail,"
-            " label = c.label, jurisdiction = c.jurisdiction, contract_id = c.contract_id,"
-            " categories = string_to_array(c.categories, chr(31)), ldc = string_to_array(c.ldc, chr(31)),"
-            " lines = c.lines::jsonb, refs = c.refs::jsonb, version = c.version"
-            " FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],"
-            " $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],"
-            " $14::int[], $15::text[]) AS c(id, status, status_at, carrier, tracking_no, promised_date, detail,"
-            " label, jurisdiction, contract_id, categories, lines, refs, version, ldc) WHERE orders.id = c.id",
-            [order.id for order in changed],
+        # In one order, as everybody writes them: who waits for a new one of another run holds none that it waits for.
+        written = sorted(written, key=lambda order: (order.client_id, order.order_no))
+        states = [order.state or OrderState(status=OrderStatus.RECEIVED, status_at=self._at) for order in written]
+        kept = await self._connection.fetch(
+            "INSERT INTO orders (id, client_id, order_no, status, status_at, carrier, tracking_no, promised_date,"
+            " detail, label, jurisdiction, contract_id, categories, ldc, lines, refs, version)"
+            " SELECT id, client_id, order_no, status, status_at, carrier, tracking_no, promised_date, detail, label,"
+            " jurisdiction, contract_id, string_to_array(categories, chr(31)), string_to_array(ldc, chr(31)),"
+            " lines::jsonb, refs::jsonb, version FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[],"
+            " $5::timestamptz[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],"
+            " $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::int[]) AS c(id, client_id,"
+            " order_no, status, status_at, carrier, tracking_no, promised_date, detail, label, jurisdiction,"
+            " contract_id, categories, ldc, lines, refs, version)"
+            " ON CONFLICT (client_id, order_no) DO UPDATE SET status = excluded.status,"
+            " status_at = excluded.status_at, carrier = excluded.carrier, tracking_no = excluded.tracking_no,"
+            " promised_date = excluded.promised_date, detail = excluded.detail, label = excluded.label,"
+            " jurisdiction = excluded.jurisdiction, contract_id = excluded.contract_id,"
+            " categories = excluded.categories, ldc = excluded.ldc, lines = excluded.lines, refs = excluded.refs,"
+            " version = excluded.version WHERE orders.id = excluded.id RETURNING 1",
+            [order.id for order in written],
+            [order.client_id for order in written],
+            [order.order_no for order in written],
             [state.status.value for state in states],
             [state.status_at for state in states],
             [state.carrier for state in states],
             [state.tracking_no for state in states],
             [state.promised_date for state in states],
             [state.detail for state in states],
-            [order.label.word for order in changed],
-            [order.jurisdiction for order in changed],
-            [order.contract_id for order in changed],
-            ["\x1f".join(sorted(order.categories)) for order in changed],
-            [orjson.dumps(order.lines).decode() for order in changed],
-            [orjson.dumps(order.refs).decode() for order in changed],
-            [order.version for order in changed],
-            ["\x1f".join(sorted(order.ldc)) for order in changed],
+            [order.label.word for order in written],
+            [order.jurisdiction for order in written],
+            [order.contract_id for order in written],
+            ["\x1f".join(sorted(order.categories)) for order in written],
+            ["\x1f".join(sorted(order.ldc)) for order in written],
+            [orjson.dumps(order.lines).decode() for order in written],
+            [orjson.dumps(order.refs).decode() for order in written],
+            [order.version for order in written],
         )
+        if len(kept) < len(written):
+            raise _MadeByAnotherError
 
 
 def _mark(order: _Order, event: OrderEvent, marking: _Marking) -> None:
@@ -353,6 +388,8 @@ def state_of(row: asyncpg.Record) -> OrderState:
 def _read(row: asyncpg.Record) -> _Order:
     return _Order(
         id=row["id"],
+        client_id=row["client_id"],
+        order_no=row["order_no"],
         label=Label.read(row["label"]),
         categories=set(row["categories"]),
         ldc=set(row["ldc"]),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
-from ordernotify.clock import new_id
+from ordernotify.clock import new_id, noise
 from ordernotify.core.audit import AuditType
 from ordernotify.core.channels import Channel, Level
 from ordernotify.core.events import OrderEvent, OrderStatus
@@ -24,6 +24,8 @@ from ordernotify.store import corrections
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Connection, Pool
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
+from ordernotify.store.wording import Told, ToWord, told_of
+from ordernotify.turns import in_turns
 
 # A delivery is in its run's hands this long before the search for due deliveries may find it.
 IN_HAND = timedelta(seconds=30)
@@ -39,6 +41,9 @@ class ToPlan:
     order_id: UUID
     client_id: str
     facts: OrderFacts
+    order_no: str
+    client_name: str
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +54,41 @@ class EventPlan:
     rows: Sequence[Planned | Suppressed]
 
 
-async def to_plan(pool: Pool, event_ids: Sequence[UUID], *, again: bool = False) -> list[ToPlan]:
-    """Return the admitted events among ``event_ids``; with ``again`` also those planned before (a resend)."""
+async def to_plan(
+    pool: Pool, event_ids: Sequence[UUID], *, again: bool = False, known: Mapping[UUID, OrderEvent] | None = None
+) -> list[ToPlan]:
+    """Return the admitted events among ``event_ids``; with ``again`` also those planned before (a resend).
+
+    ``known``: events that need not be read again.
+    """
+    known = known or {}
     rows = await pool.fetch(
-        "SELECT e.id, e.version, e.content, o.id AS order_id, o.client_id, o.label, o.categories, o.ldc,"
-        " o.jurisdiction, o.contract_id FROM event e JOIN orders o ON o.id = e.order_id"
+        "SELECT e.id, e.version, CASE WHEN $3 THEN NULL ELSE e.content END AS content,"
+        " o.id AS order_id, o.client_id, o.label, o.categories, o.ldc, o.jurisdiction, o.contract_id,"
+        " o.order_no, o.carrier, o.tracking_no, o.promised_date, o.lines, o.refs,"
+        " c.name AS client_name FROM event e JOIN orders o ON o.id = e.order_id JOIN client c ON c.id = o.client_id"
         " WHERE e.id = ANY($1) AND e.state = ANY($2) ORDER BY e.occurred_at, e.id",
         event_ids,
         ["admitted", "planned", "closed"] if again else ["admitted"],
+        known.keys() >= set(event_ids),
     )
-    return [
-        ToPlan(
-            event_id=row["id"],
-            version=row["version"],
-            event=OrderEvent.from_dict(row["content"]),
-            order_id=row["order_id"],
-            client_id=row["client_id"],
-            facts=facts_of(row),
-        )
-        for row in rows
-    ]
+    return await in_turns(
+        lambda row: _to_plan_of(row, known.get(row["id"]) or OrderEvent.from_dict(row["content"])), rows
+    )
+
+
+def _to_plan_of(row: asyncpg.Record, event: OrderEvent) -> ToPlan:
+    return ToPlan(
+        event_id=row["id"],
+        version=row["version"],
+        event=event,
+        order_id=row["order_id"],
+        client_id=row["client_id"],
+        facts=facts_of(row),
+        order_no=row["order_no"],
+        client_name=row["client_name"],
+        told=told_of(event, row),
+    )
 
 
 def facts_of(row: asyncpg.Record) -> OrderFacts:
@@ -141,14 +161,13 @@ async def record_plan(
     batch_id: UUID,
     at: datetime,
     again: bool = False,
-) -> int:
-    """Store deliveries, suppressions and the decisions' records; returns how many deliveries are new.
+) -> list[ToWord]:
+    """Store deliveries, suppressions and the decisions' records; returns the new deliveries, ready to be worded.
 
-    A delivery whose reference exists is not made twice: a plan repeated after a crash adds nothing.
+    A delivery whose reference exists is not made twice: a plan repeated after a crash adds nothing. Corrections are
+    left out: their words depend on what became of the message that they take back.
     """
-    made: list[tuple[UUID, EventPlan, Planned]] = [
-        (new_id(), plan, row) for plan in plans for row in plan.rows if isinstance(row, Planned)
-    ]
+    made = [Made(new_id(), _reference_of(row), plan, row) for plan, row in _planned(plans)]
     async with pool.acquire() as connection, connection.transaction():
         held = await connection.fetch(
             "SELECT id, version FROM event WHERE id = ANY($1) AND (state = 'admitted' OR $2) ORDER BY id FOR UPDATE",
@@ -156,7 +175,7 @@ async def record_plan(
             again,
         )
         versions = {row["id"]: row["version"] for row in held}
-        made = [entry for entry in made if entry[1].item.event_id in versions]
+        made = [entry for entry in made if entry.plan.item.event_id in versions]
         fresh = await _insert_deliveries(connection, made, at=at)
         corrected = await corrections.link(
             connection,
@@ -170,30 +189,65 @@ async def record_plan(
         await connection.execute(
             "UPDATE event SET state = 'planned', version = version + 1 WHERE id = ANY($1)", list(versions)
         )
-        ids = {id(row): delivery_id for delivery_id, _, row in made if delivery_id in fresh}
-        await emit(
-            connection,
-            [
-                _decided(
-                    scribe,
-                    plan,
-                    ids,
-                    corrected,
-                    version=versions[plan.item.event_id] + 1,
-                    batch_id=batch_id,
-                    at=at,
-                )
-                for plan in plans
-                if plan.item.event_id in versions
-            ],
-        )
+        ids = {id(entry.row): entry.delivery_id for entry in made if entry.delivery_id in fresh}
+
+        def recorded(plan: EventPlan) -> Record:
+            version = versions[plan.item.event_id] + 1
+            return _decided(scribe, plan, ids, corrected, version=version, batch_id=batch_id, at=at)
+
+        mine = [plan for plan in plans if plan.item.event_id in versions]
+        await emit(connection, await in_turns(recorded, mine))
         await open_incidents(connection, scribe, _causes(plans, versions), at=at)
-    return len(fresh)
+    return [to_word_of(entry) for entry in made if entry.delivery_id in fresh and entry.delivery_id not in corrected]
 
 
-async def _insert_deliveries(
-    connection: Connection, made: Sequence[tuple[UUID, EventPlan, Planned]], *, at: datetime
-) -> set[UUID]:
+class Made(NamedTuple):
+    """A delivery that is made, with the reference that a notice shows ('' for other messages)."""
+
+    delivery_id: UUID
+    notice_ref: str
+    plan: EventPlan
+    row: Planned
+
+
+def _planned(plans: Sequence[EventPlan]) -> Iterator[tuple[EventPlan, Planned]]:
+    return ((plan, row) for plan in plans for row in plan.rows if isinstance(row, Planned))
+
+
+def _reference_of(row: Planned) -> str:
+    return notice_reference(noise(8)) if row.decision.verdict is Verdict.NOTICE_ONLY else ""
+
+
+def to_word_of(made: Made) -> ToWord:
+    """Return a new delivery as it is worded, of the facts that were decided on."""
+    item, row = made.plan.item, made.row
+    return ToWord(
+        delivery_id=made.delivery_id,
+        reference=row.reference,
+        event_id=item.event_id,
+        order_id=item.order_id,
+        version=0,
+        channel=row.contact.channel,
+        platform=row.contact.platform,
+        address=row.contact.address,
+        language=row.recipient.language,
+        template=row.template,
+        notice_ref=made.notice_ref,
+        label=row.decision.label_after.word,
+        order_label=item.facts.label.word,
+        government=item.facts.government,
+        removed=row.decision.removed,
+        notice_only=bool(made.notice_ref),
+        status=item.event.status,
+        occurred_at=item.event.occurred_at,
+        order_no=item.order_no,
+        client_name=item.client_name,
+        recipient_name=row.recipient.name,
+        **item.told,
+    )
+
+
+async def _insert_deliveries(connection: Connection, made: Sequence[Made], *, at: datetime) -> set[UUID]:
     if not made:
         return set()
     columns = (
@@ -210,26 +264,26 @@ async def _insert_deliveries(
         " $15::text[], $16::text[], $17::text[], $20::timestamptz[]) AS d(id, reference, event_id, order_id,"
         " client_id, recipient_id, contact_id, channel, platform, address, language, template, notice_ref,"
         " verdict, rules, label, removed, event_at) ON CONFLICT (reference) DO NOTHING RETURNING id",
-        [delivery_id for delivery_id, _, _ in made],
-        [row.reference for _, _, row in made],
-        [plan.item.event_id for _, plan, _ in made],
-        [plan.item.order_id for _, plan, _ in made],
-        [plan.item.client_id for _, plan, _ in made],
-        [row.recipient.id for _, _, row in made],
-        [row.contact.id for _, _, row in made],
-        [row.contact.channel.value for _, _, row in made],
-        [row.contact.platform for _, _, row in made],
-        [row.contact.address for _, _, row in made],
-        [row.recipient.language for _, _, row in made],
-        [row.template for _, _, row in made],
-        [notice_reference(os.urandom(8)) if row.decision.verdict is Verdict.NOTICE_ONLY else "" for _, _, row in made],
-        [row.decision.verdict.value for _, _, row in made],
-        [" ".join(row.decision.rules) for _, _, row in made],
-        [row.decision.label_after.word for _, _, row in made],
-        [" ".join(row.decision.removed) for _, _, row in made],
+        [entry.delivery_id for entry in made],
+        [entry.row.reference for entry in made],
+        [entry.plan.item.event_id for entry in made],
+        [entry.plan.item.order_id for entry in made],
+        [entry.plan.item.client_id for entry in made],
+        [entry.row.recipient.id for entry in made],
+        [entry.row.contact.id for entry in made],
+        [entry.row.contact.channel.value for entry in made],
+        [entry.row.contact.platform for entry in made],
+        [entry.row.contact.address for entry in made],
+        [entry.row.recipient.language for entry in made],
+        [entry.row.template for entry in made],
+        [entry.notice_ref for entry in made],
+        [entry.row.decision.verdict.value for entry in made],
+        [" ".join(entry.row.decision.rules) for entry in made],
+        [entry.row.decision.label_after.word for entry in made],
+        [" ".join(entry.row.decision.removed) for entry in made],
         at,
         at + IN_HAND,
-        [plan.item.event.occurred_at for _, plan, _ in made],
+        [entry.plan.item.event.occurred_at for entry in made],
     )
     return {row["id"] for row in rows}
 

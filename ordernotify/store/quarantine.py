@@ -98,7 +98,7 @@ async def release(
 async def release_answered(connection: Connection, scribe: Scribe, reason: str, *, at: datetime) -> int:
     """Let go the events held for ``reason`` where it is gone; call it in the transaction that may have ended it."""
     rows = await connection.fetch(
-        f"SELECT e.id FROM event e WHERE e.state = 'quarantined' AND e.reason = $1 AND ({_ANSWERED[reason]})"  # noqa: S608 - literals of the table above
+        f"SELECT e.id FROM event e WHERE e.held_for = $1 AND e.held_for <> '' AND ({_ANSWERED[reason]})"  # noqa: S608 - literals of the table above
         " ORDER BY e.id LIMIT $2 FOR UPDATE SKIP LOCKED",
         reason,
         _AT_ONCE,

@@ -21,7 +21,7 @@ from ordernotify.core.delivery import (
 )
 from ordernotify.core.holds import ON_HOLD
 from ordernotify.core.planning import SuppressionReason
-from ordernotify.store.audit import Record, Scribe, emit
+from ordernotify.store.audit import Record, Scribe, emit, recording
 from ordernotify.store.database import Connection, Pool
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 from ordernotify.store.wording import read_message
@@ -92,69 +92,84 @@ async def begin(
     platform: str,
     batch_id: UUID,
     at: datetime,
+    known: Mapping[UUID, Message] | None = None,
 ) -> list[ToSend]:
     """Record the next attempts of deliveries and return them; what must not leave any more is ended instead.
+
+    ``known``: words that need not be read again.
 
     Deliveries that somebody else took meanwhile are left out. What decides is asked here, when a
     message is about to leave: newer news of its order, a stop by its reader, a platform that was stopped, and a
     regulatory hold of its order, until whose end the message waits.
     """
-    async with pool.acquire() as connection, connection.transaction():
-        rows = await connection.fetch(
-            "SELECT d.id, d.version, d.attempts, m.body,"
-            # While an order is held, the word that it is under review stays the last one that clients are told.
-            " coalesce(o.status_at > d.event_at AND d.template <> 'correction' AND o.status <> e.status"
-            "  AND (h.id IS NULL OR e.status <> 'regulatory_hold'), false) AS overtaken,"
-            " (h.id IS NOT NULL AND e.status <> 'regulatory_hold') AS held,"
-            " EXISTS (SELECT 1 FROM opt_out x WHERE x.channel = d.channel AND x.address = d.address) AS stopped"
-            " FROM delivery d JOIN message m ON m.delivery_id = d.id LEFT JOIN orders o ON o.id = d.order_id"
-            " JOIN event e ON e.id = d.event_id"
-            " LEFT JOIN hold h ON h.order_id = d.order_id AND h.ended_at IS NULL"
-            " WHERE d.id = ANY($1) AND d.status IN ('authorized', 'deferred')"
-            " AND NOT EXISTS (SELECT 1 FROM channel c WHERE c.platform = $2 AND c.stopped_code <> '')"
-            " ORDER BY d.id FOR UPDATE OF d SKIP LOCKED",
-            delivery_ids,
-            platform,
+    known = known or {}
+    rows = await pool.fetch(
+        "SELECT d.id, d.version, d.attempts, m.body,"
+        # While an order is held, the word that it is under review stays the last one that clients are told.
+        " coalesce(o.status_at > d.event_at AND d.template <> 'correction' AND o.status <> e.status"
+        "  AND (h.id IS NULL OR e.status <> 'regulatory_hold'), false) AS overtaken,"
+        " (h.id IS NOT NULL AND e.status <> 'regulatory_hold') AS held,"
+        " EXISTS (SELECT 1 FROM opt_out x WHERE x.channel = d.channel AND x.address = d.address) AS stopped"
+        " FROM delivery d LEFT JOIN message m ON m.delivery_id = d.id AND m.delivery_id <> ALL($3)"
+        " LEFT JOIN orders o ON o.id = d.order_id JOIN event e ON e.id = d.event_id"
+        " LEFT JOIN hold h ON h.order_id = d.order_id AND h.ended_at IS NULL"
+        " WHERE d.id = ANY($1) AND d.status IN ('authorized', 'deferred')"
+        " AND NOT EXISTS (SELECT 1 FROM channel c WHERE c.platform = $2 AND c.stopped_code <> '')"
+        " ORDER BY d.id",
+        delivery_ids,
+        platform,
+        [delivery_id for delivery_id in delivery_ids if delivery_id in known],
+    )
+    if not rows:
+        return []
+    statuses = [next((status for what, status in _BEFORE_LEAVING if row[what]), DeliveryStatus.SENDING) for row in rows]
+    records = [
+        scribe.record(
+            _TYPE_BEFORE[status],
+            object_=("delivery", str(row["id"])),
+            stream=(str(row["id"]), row["version"] + 1),
+            at=at,
+            outcome={
+                "status": "success",
+                "platform": platform,
+                "attempt": row["attempts"] + (status is DeliveryStatus.SENDING),
+                "code": _REASON_BEFORE.get(status, status.value),
+            },
         )
-        if not rows:
-            return []
-        statuses = [
-            next((status for what, status in _BEFORE_LEAVING if row[what]), DeliveryStatus.SENDING) for row in rows
-        ]
-        await connection.execute(
-            "UPDATE delivery SET status = s.status, status_at = $3, version = version + 1, sender = $4,"
-            " code = s.code, attempts = attempts + (s.status = 'sending')::int,"
-            # Whoever releases the order sets the time.
-            " next_attempt_at = CASE WHEN s.status = 'deferred' THEN 'infinity' ELSE next_attempt_at END"
-            " FROM unnest($1::uuid[], $2::text[], $5::text[]) AS s(id, status, code) WHERE delivery.id = s.id",
-            [row["id"] for row in rows],
-            [status.value for status in statuses],
-            at,
-            str(batch_id),
-            [_REASON_BEFORE.get(status, "") for status in statuses],
-        )
-        await emit(
-            connection,
-            [
-                scribe.record(
-                    _TYPE_BEFORE[status],
-                    object_=("delivery", str(row["id"])),
-                    stream=(str(row["id"]), row["version"] + 1),
-                    at=at,
-                    outcome={
-                        "status": "success",
-                        "platform": platform,
-                        "attempt": row["attempts"] + (status is DeliveryStatus.SENDING),
-                        "code": _REASON_BEFORE.get(status, status.value),
-                    },
-                )
-                for row, status in zip(rows, statuses, strict=True)
-            ],
-        )
-    return [
-        ToSend(row["id"], row["version"] + 1, row["attempts"] + 1, at, read_message(row["body"]))
         for row, status in zip(rows, statuses, strict=True)
-        if status is DeliveryStatus.SENDING
+    ]
+    moved = await pool.fetch(
+        "WITH given AS (SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[])"  # noqa: S608 - parameters' numbers
+        " AS g(id, version, status, code)),"
+        # Whoever took or changed one since it was read has it now.
+        " held AS (SELECT d.id FROM delivery d JOIN given g ON g.id = d.id AND g.version = d.version"
+        " ORDER BY d.id FOR UPDATE OF d SKIP LOCKED),"
+        " moved AS (UPDATE delivery SET status = g.status, status_at = $5, version = delivery.version + 1,"
+        " sender = $6, code = g.code, attempts = attempts + (g.status = 'sending')::int,"
+        # Whoever releases the order sets the time.
+        " next_attempt_at = CASE WHEN g.status = 'deferred' THEN 'infinity' ELSE next_attempt_at END"
+        " FROM held JOIN given g ON g.id = held.id WHERE delivery.id = held.id RETURNING delivery.id),"
+        f" {recording('$1', '$7', '$8')} SELECT id FROM moved",
+        [row["id"] for row in rows],
+        [row["version"] for row in rows],
+        [status.value for status in statuses],
+        [_REASON_BEFORE.get(status, "") for status in statuses],
+        at,
+        str(batch_id),
+        [record.event_id for record in records],
+        [record.body for record in records],
+    )
+    mine = {row["id"] for row in moved}
+    return [
+        ToSend(
+            row["id"],
+            row["version"] + 1,
+            row["attempts"] + 1,
+            at,
+            known.get(row["id"]) or read_message(row["body"]),
+        )
+        for row, status in zip(rows, statuses, strict=True)
+        if status is DeliveryStatus.SENDING and row["id"] in mine
     ]
 
 
@@ -206,6 +221,51 @@ _TYPE_AFTER = {
 
 async def record_outcomes(pool: Pool, scribe: Scribe, tried: Sequence[Tried], *, platform: str, corr: str) -> None:
     """Store how attempts ended; an outcome that comes after its delivery moved on changes nothing."""
+    sent = [entry for entry in tried if isinstance(entry.outcome, Accepted)]
+    done = await _record_sent(pool, scribe, sent, platform=platform, corr=corr) if sent else set()
+    rest = [entry for entry in tried if entry.attempt.delivery_id not in done]
+    if rest:
+        await _record_any(pool, scribe, rest, platform=platform, corr=corr)
+
+
+async def _record_sent(pool: Pool, scribe: Scribe, sent: Sequence[Tried], *, platform: str, corr: str) -> set[UUID]:
+    """Store what the platform took and nobody has touched since, which is nearly all, in one statement."""
+    records = [
+        _ended(scribe, entry, DeliveryStatus.SENT, version=entry.attempt.version + 1, platform=platform, corr=corr)
+        for entry in sent
+    ]
+    moved = await pool.fetch(
+        "WITH given AS (SELECT * FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::timestamptz[],"  # noqa: S608 - parameters' numbers
+        " $5::timestamptz[], $6::text[], $7::text[], $8::smallint[], $9::timestamptz[])"
+        " AS g(id, version, number, started_at, ended_at, code, provider_ref, http_status, next_attempt_at)),"
+        " held AS (SELECT d.id FROM delivery d JOIN given g ON g.id = d.id AND g.version = d.version"
+        " WHERE d.status = 'sending' ORDER BY d.id FOR UPDATE OF d),"
+        " moved AS (UPDATE delivery SET status = 'sent', status_at = g.ended_at, version = delivery.version + 1,"
+        " code = g.code, next_attempt_at = g.next_attempt_at,"
+        " provider_ref = CASE WHEN g.provider_ref = '' THEN delivery.provider_ref ELSE g.provider_ref END"
+        " FROM held JOIN given g ON g.id = held.id WHERE delivery.id = held.id RETURNING delivery.id),"
+        " ended AS (INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, code, http_status)"
+        " SELECT g.id, g.number, g.started_at, g.ended_at, 'sent', g.code, g.http_status"
+        " FROM given g JOIN moved ON moved.id = g.id ON CONFLICT (delivery_id, number) DO UPDATE"
+        " SET ended_at = excluded.ended_at, outcome = excluded.outcome, code = excluded.code,"
+        " http_status = excluded.http_status),"
+        f" {recording('$1', '$10', '$11')} SELECT id FROM moved",
+        [entry.attempt.delivery_id for entry in sent],
+        [entry.attempt.version for entry in sent],
+        [entry.attempt.number for entry in sent],
+        [entry.attempt.started_at for entry in sent],
+        [entry.ended_at for entry in sent],
+        [entry.outcome.code for entry in sent],
+        [entry.outcome.provider_ref if isinstance(entry.outcome, Accepted) else "" for entry in sent],
+        [entry.http_status for entry in sent],
+        [entry.next_attempt_at for entry in sent],
+        [record.event_id for record in records],
+        [record.body for record in records],
+    )
+    return {row["id"] for row in moved}
+
+
+async def _record_any(pool: Pool, scribe: Scribe, tried: Sequence[Tried], *, platform: str, corr: str) -> None:
     async with pool.acquire() as connection, connection.transaction():
         held = await connection.fetch(
             "SELECT id, status, version, event_id, order_id, address, channel FROM delivery"

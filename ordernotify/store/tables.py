@@ -31,6 +31,10 @@ def _json(default: str = "{}") -> Any:
     )
 
 
+def _computed(kind: Any, expression: str, *, nullable: bool) -> Any:
+    return Field(sa_column=sa.Column(kind, sa.Computed(expression, persisted=True), nullable=nullable))
+
+
 class Client(SQLModel, table=True):
     """A customer organization whose people are told about its orders."""
 
@@ -187,8 +191,8 @@ class Event(SQLModel, table=True):
     __tablename__ = "event"
     __table_args__ = (
         sa.UniqueConstraint("source", "dedupe_key"),
-        sa.Index("event_waiting", "id", postgresql_where=sa.text("state = 'waiting'")),
-        sa.Index("event_quarantined", "reason", postgresql_where=sa.text("state = 'quarantined'")),
+        sa.Index("event_waiting", "id", postgresql_where=sa.text("waits")),
+        sa.Index("event_quarantined", "held_for", postgresql_where=sa.text("held_for <> ''")),
         sa.Index("event_order", "order_id"),
     )
     id: UUID = Field(primary_key=True)
@@ -205,6 +209,9 @@ class Event(SQLModel, table=True):
     order_id: UUID | None = Field(default=None)
     status: str = Field(default="", sa_column_kwargs={"server_default": ""})
     version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    # What is searched by: an index on ``state`` itself would be written anew at every step of every event.
+    waits: bool = _computed(sa.Boolean, "state = 'waiting'", nullable=False)
+    held_for: str = _computed(sa.Text, "CASE WHEN state = 'quarantined' THEN reason ELSE '' END", nullable=False)
 
 
 class Batch(SQLModel, table=True):
@@ -238,11 +245,7 @@ class Delivery(SQLModel, table=True):
             "provider_ref",
             postgresql_where=sa.text("provider_ref <> ''"),
         ),
-        sa.Index(
-            "delivery_open",
-            "next_attempt_at",
-            postgresql_where=sa.text("status IN ('planned', 'authorized', 'sending', 'deferred', 'unknown')"),
-        ),
+        sa.Index("delivery_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     )
     id: UUID = Field(primary_key=True)
     reference: str
@@ -272,6 +275,12 @@ class Delivery(SQLModel, table=True):
     corrects: UUID | None = Field(default=None)
     provider_ref: str = Field(default="", sa_column_kwargs={"server_default": ""})
     code: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    # When an unfinished delivery is looked at again; as with events, indexed instead of what it is made of.
+    due_at: datetime | None = _computed(
+        sa.DateTime(timezone=True),
+        "CASE WHEN status IN ('planned', 'authorized', 'sending', 'deferred', 'unknown') THEN next_attempt_at END",
+        nullable=True,
+    )
 
 
 class Message(SQLModel, table=True):

@@ -7,19 +7,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypedDict
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from ordernotify.core.audit import AuditType
 from ordernotify.core.canonical import commitment
 from ordernotify.core.channels import Channel
 from ordernotify.core.delivery import Attachment, DeliveryStatus, Message
-from ordernotify.core.events import OrderStatus
+from ordernotify.core.events import OrderEvent, OrderStatus
 from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Pool
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
+from ordernotify.turns import in_turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +93,11 @@ async def to_word(pool: Pool, event_ids: Sequence[UUID]) -> list[ToWord]:
         " WHERE d.event_id = ANY($1) AND d.status = 'planned' ORDER BY d.id",
         event_ids,
     )
-    return [to_word_of(dict(row)) for row in rows]
+    return await in_turns(_to_word_of, rows)
 
 
-def to_word_of(row: Mapping[str, Any]) -> ToWord:
-    """Return a delivery as it is worded, of the columns that ``to_word`` asks for."""
-    content = row["content"]
-    refs = {**row["refs"], **content["refs"]}
-    status = OrderStatus(content["status"])
+def _to_word_of(row: asyncpg.Record) -> ToWord:
+    event = OrderEvent.from_dict(row["content"])
     return ToWord(
         delivery_id=row["id"],
         reference=row["reference"],
@@ -115,22 +115,40 @@ def to_word_of(row: Mapping[str, Any]) -> ToWord:
         government=bool(row["contract_id"]),
         removed=tuple(row["removed"]),
         notice_only=bool(row["notice_ref"]),
-        status=status,
+        status=event.status,
         occurred_at=row["event_at"],
         order_no=row["order_no"],
-        # What the event said counts; what it left out is taken from what is known of the order.
-        carrier=content["carrier"] or row["carrier"],
-        tracking_no=content["tracking_no"] or row["tracking_no"],
-        # A delay that names no new date is not told with the old one.
-        promised_date=content["promised_date"] or ("" if status is OrderStatus.DELAYED else row["promised_date"]),
-        detail=content["detail"],
-        lines=tuple((str(sku), int(quantity)) for sku, quantity in row["lines"]),
-        refs=refs,
+        **told_of(event, row),
         client_name=row["client_name"],
         recipient_name=row["recipient_name"],
         corrects=row["corrects"],
         corrected_ref=row["corrected_ref"],
     )
+
+
+class Told(TypedDict):
+    """What a message may tell of an order."""
+
+    carrier: str
+    tracking_no: str
+    promised_date: str
+    detail: str
+    lines: tuple[tuple[str, int], ...]
+    refs: Mapping[str, str]
+
+
+def told_of(event: OrderEvent, order: asyncpg.Record) -> Told:
+    """Return what is told: what the event said, and what it left out as it is known of the order."""
+    late = event.status is OrderStatus.DELAYED
+    return {
+        "carrier": event.carrier or order["carrier"],
+        "tracking_no": event.tracking_no or order["tracking_no"],
+        # A delay that names no new date is not told with the old one.
+        "promised_date": event.promised_date or ("" if late else order["promised_date"]),
+        "detail": event.detail,
+        "lines": tuple((str(sku), int(quantity)) for sku, quantity in order["lines"]),
+        "refs": {**order["refs"], **event.refs},
+    }
 
 
 async def authorize(
@@ -148,7 +166,9 @@ async def authorize(
         await connection.copy_records_to_table(
             "message",
             columns=("delivery_id", "body", "salt"),
-            records=[(entry.item.delivery_id, message_bytes(entry.message), entry.salt) for entry in ready],
+            records=await in_turns(
+                lambda entry: (entry.item.delivery_id, message_bytes(entry.message), entry.salt), ready
+            ),
         )
         await connection.execute(
             "UPDATE delivery SET status = w.status, status_at = $6, version = delivery.version + 1,"
@@ -164,7 +184,7 @@ async def authorize(
         )
         await emit(
             connection,
-            [_authorized(scribe, entry, at=at) for entry in ready]
+            await in_turns(partial(_authorized, scribe, at=at), ready)
             + [_gate_hit(scribe, entry, at=at) for entry in refused],
         )
         await open_incidents(

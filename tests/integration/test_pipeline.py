@@ -32,7 +32,7 @@ from ordernotify.sandbox._base import Reply, Vendor
 from ordernotify.sandbox.app import environment, serve
 from ordernotify.sandbox.vendors import VENDORS
 from ordernotify.settings import Settings
-from ordernotify.store import directory, inbox, quarantine, receipts, sending
+from ordernotify.store import directory, inbox, orders, quarantine, receipts, sending
 from ordernotify.store.inbox import Arrival
 from ordernotify.store.sealer import load_signer
 from ordernotify.store.setup import plain
@@ -916,14 +916,112 @@ async def test_what_arrives_while_a_run_starts_goes_with_it_and_nothing_joins_a_
     await line.arrive(order="SO-1")
     batch_id = await line.claim()
     during = await line.arrive(order="SO-2")
-    async with batches.opened(batch_id, [], resend=None, run_id=str(uuid4())) as batch:
+    async with batches.opened(batch_id, [], resend=None, run_id=str(uuid4())) as batch, batches.preparing(batch_id):
         await line.run(batch)
     assert (await line.event(during))["state"] == "closed"
     later = await line.arrive(order="SO-3")
-    async with batches.opened(batch_id, [], resend=None, run_id=str(uuid4())) as batch:
+    async with batches.opened(batch_id, [], resend=None, run_id=str(uuid4())) as batch, batches.preparing(batch_id):
         await line.run(batch)
     assert (await line.event(later))["state"] == "waiting"
     assert await line.taken("twilio") == 2
+
+
+async def test_a_large_batch_takes_along_what_arrived_until_its_turn_came(line, monkeypatch):
+    monkeypatch.setattr(batches, "_LARGE", 2)
+    await line.onboard(SMS)
+    first, second = await line.arrive(order="SO-1"), await line.arrive(order="SO-2")
+    batch_id = await line.claim()
+    async with line.house.preparing, line.house.preparing:
+        turn = batches.preparing(batch_id)
+        entering = asyncio.create_task(turn.__aenter__())
+        await asyncio.sleep(0.2)
+        assert not entering.done()
+        late = await line.arrive(order="SO-3")
+    await entering
+    assert set((await inbox.read_batch(line.pool, batch_id)).event_ids) == {first, second, late}
+    await turn.__aexit__(None, None, None)
+
+
+async def test_what_one_stage_does_not_hand_to_the_next_is_read_from_the_store(line):
+    await line.onboard(SMS, EMAIL)
+    event_id = await line.arrive("shipped", carrier="UPS", tracking_no="1Z999AA10123456784")
+    batch = await line.claim()
+    said = []
+    for stage in (stages.validate, stages.plan, stages.render, stages.seal):
+        await stage.fn(batch)
+        line.house.desks.clear()
+    await line.send(batch)
+    said.append(await line.texts("twilio"))
+    await line.requested(event_id, resend=next(iter(ResendReason)))
+    said.append((await line.texts("twilio"))[1:])
+    assert said[0] == said[1] != []
+    assert await line.statuses(event_id) == ["sent"] * 4
+    await line.ledger()
+
+
+async def test_a_run_leaves_nothing_of_its_work_in_memory(line):
+    await line.onboard(SMS)
+    await line.arrive()
+    async with batches.opened(await line.claim(), [], resend=None, run_id=str(uuid4())) as batch:
+        await line.prepare(batch)
+        assert line.house.desks[batch].worded
+        await line.send(batch)
+    assert not line.house.desks
+
+
+async def test_two_runs_that_meet_the_same_new_order_make_it_once(line, monkeypatch):
+    await line.onboard(SMS)
+    mine, other = await line.arrive("received"), await line.arrive("shipped", hours=1)
+    admission, met = vars(orders)["_Admission"], []
+    found_or_new = vars(admission)["_found_or_new"]
+
+    async def meets_another(self, fresh):
+        found = await found_or_new(self, fresh)
+        if not met:
+            met.append(True)
+            await orders.admit_events(line.pool, line.house.scribe, [other], at=now())
+        return found
+
+    monkeypatch.setattr(admission, "_found_or_new", meets_another)
+    await line.claim()
+    await orders.admit_events(line.pool, line.house.scribe, [mine], at=now())
+    assert met
+    order = await line.pool.fetchrow("SELECT count(*) OVER () AS count, status, version FROM orders")
+    assert dict(order) == {"count": 1, "status": "shipped", "version": 1}
+    assert tuple(await line.event(other)) == ("admitted", "news")
+    assert tuple(await line.event(mine)) == ("noted", "stale")
+    await line.ledger()
+
+
+class Interrupted:
+    """A pool whose next statement after the first finds that somebody was quicker."""
+
+    def __init__(self, pool, *meanwhile):
+        self._pool, self._meanwhile = pool, meanwhile
+
+    async def fetch(self, *arguments):
+        rows = await self._pool.fetch(*arguments)
+        if self._meanwhile:
+            await self._pool.execute(*self._meanwhile)
+            self._meanwhile = ()
+        return rows
+
+
+async def test_a_delivery_that_another_took_while_it_was_read_is_neither_sent_nor_recorded(line):
+    await line.onboard(SMS)
+    await line.arrive(order="SO-1")
+    await line.arrive(order="SO-2")
+    batch = await line.claim()
+    await line.prepare(batch)
+    taken, left = [row["id"] for row in await line.pool.fetch("SELECT id FROM delivery ORDER BY id")]
+    begun = await sending.begin(
+        Interrupted(line.pool, "UPDATE delivery SET version = version + 1 WHERE id = $1", taken),
+        line.house.scribe, [taken, left], platform="twilio", batch_id=batch, at=now(),
+    )  # fmt: skip
+    assert [attempt.delivery_id for attempt in begun] == [left]
+    assert sorted(await line.statuses()) == ["authorized", "sending"]
+    records = [record for record in await line.ledger() if record["type"] == "delivery.attempted"]
+    assert [record["object"]["id"] for record in records] == [str(left)]
 
 
 async def test_one_process_works_on_a_batch_once_at_a_time(line):
