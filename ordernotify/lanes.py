@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass, field
 
 from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Outcome, Rejected
@@ -11,6 +12,9 @@ from ordernotify.core.delivery import Accepted, Deferred, FailureKind, Outcome, 
 # So many failures in a row, with not one success between, open the breaker for so long.
 _FAILURES_TO_OPEN = 20
 _OPEN_S = 15.0
+# Without an answer for so long, no more than so many calls are on the wire: each would only hold its run open.
+_SILENT_S = 1.0
+_ON_TRIAL = 32
 # Places that come free within this time are taken together: one transaction writes all their attempts.
 _GATHER_S = 0.02
 
@@ -23,14 +27,15 @@ class LaneFullError(Exception):
 class Lane:
     """One platform's places on the wire and its circuit breaker, shared by every run of this process.
 
-    ``closed_until`` is in the event loop's seconds. After it, one caller at a time may try; a success closes
-    the breaker, a failure opens it again.
+    ``closed_until`` and ``answered_at`` are in the event loop's seconds. After the first, one caller at a time may
+    try; a success closes the breaker, a failure opens it again. All of the capacity is there while answers come.
     """
 
     capacity: int
     busy: int = 0
     failures: int = 0
     closed_until: float = 0.0
+    answered_at: float = -math.inf
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, at_most: int, *, patience_s: float, at_least: int = 1) -> int:
@@ -66,6 +71,7 @@ class Lane:
             case Accepted() | Rejected() | Deferred(kind=FailureKind.RATE):
                 self.failures = 0
                 self.closed_until = 0.0
+                self.answered_at = asyncio.get_running_loop().time()
             case Deferred():
                 self.failures += 1
                 if self.failures >= _FAILURES_TO_OPEN:
@@ -77,7 +83,10 @@ class Lane:
         return min(at_least, self._allowed()) if waited < _GATHER_S else 1
 
     def _allowed(self) -> int:
-        return 1 if self.failures >= _FAILURES_TO_OPEN else self.capacity
+        if self.failures >= _FAILURES_TO_OPEN:
+            return 1
+        silent = asyncio.get_running_loop().time() - self.answered_at > _SILENT_S
+        return min(self.capacity, _ON_TRIAL) if silent else self.capacity
 
 
 class Lanes:

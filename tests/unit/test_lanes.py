@@ -1,0 +1,45 @@
+"""Lanes: how many calls are on the wire, and what a platform that does not answer may hold."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ordernotify import lanes
+from ordernotify.core.delivery import Accepted, Deferred, FailureKind
+from ordernotify.lanes import Lane, LaneFullError
+
+UNANSWERED = Deferred(FailureKind.TRANSIENT, "wire_timeout", ambiguous=True)
+
+
+async def test_a_platform_that_has_not_answered_yet_is_tried_with_a_few_calls():
+    lane = Lane(96)
+    assert await lane.take(96, patience_s=1) == 32
+    with pytest.raises(LaneFullError):
+        await lane.take(1, patience_s=0.05)
+
+
+async def test_while_answers_come_all_places_are_there():
+    lane = Lane(96)
+    await lane.take(32, patience_s=1)
+    lane.note(Accepted())
+    assert await lane.take(96, patience_s=1) == 64
+
+
+async def test_a_platform_that_falls_silent_gets_no_more_than_it_holds(monkeypatch):
+    monkeypatch.setattr(lanes, "_SILENT_S", 0.05)
+    lane = Lane(96)
+    lane.note(Accepted())
+    assert await lane.take(40, patience_s=1) == 40
+    await asyncio.sleep(0.06)
+    lane.note(UNANSWERED)
+    with pytest.raises(LaneFullError):
+        await lane.take(1, patience_s=0.05)
+    lane.give_back(10)
+    assert await lane.take(32, patience_s=1) == 2
+
+
+async def test_a_small_lane_is_no_larger_than_it_is():
+    lane = Lane(8)
+    assert await lane.take(32, patience_s=1) == 8
