@@ -18,7 +18,7 @@ from ordernotify.core.events import OrderEvent
 from ordernotify.credentials import load_credentials
 from ordernotify.lanes import Lanes
 from ordernotify.platforms._base import Context, PlatformSettings
-from ordernotify.rendering import Library
+from ordernotify.rendering import Library, shipped
 from ordernotify.settings import Settings, settings
 from ordernotify.store.audit import Scribe
 from ordernotify.store.database import Pool, connect
@@ -148,7 +148,7 @@ async def build(house: Settings | None = None) -> Runtime:
             mark=key.with_suffix(".mark"),
         ),
         scribe=Scribe("worker"),
-        library=Library.load(),
+        library=shipped(),
         wire=wire,
         lanes=Lanes(chosen.http_connections),
         owner=f"{platform.node()}:{os.getpid()}:{new_id().hex[-8:]}",

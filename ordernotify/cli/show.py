@@ -17,7 +17,7 @@ from ordernotify.core.policy import explain
 from ordernotify.core.segments import count as count_segments
 from ordernotify.platforms import PLATFORMS
 from ordernotify.platforms._base import Platform
-from ordernotify.rendering import Library, Rendered
+from ordernotify.rendering import Library, Rendered, shipped
 from ordernotify.settings import is_mentioned, settings
 from ordernotify.store.directory import order_history
 from ordernotify.store.place import NoHouseError, read_urls
@@ -36,7 +36,7 @@ def preview(
     """Show every message that a status makes, on every channel, full and as notice, without sending anything."""
     if status is OrderStatus.UNKNOWN:
         fail("an unknown status is never shown to a client: it opens an incident instead")
-    library = Library.load()
+    library = shipped()
     given = dict(pair.partition("=")[::2] for pair in field or [])
     shown = [
         entry

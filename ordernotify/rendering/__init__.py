@@ -16,8 +16,8 @@ template text.
 
 from __future__ import annotations
 
-from ordernotify.rendering.library import Library
+from ordernotify.rendering.library import Library, shipped
 from ordernotify.rendering.results import Facts, ProblemCode, Rendered, RenderProblem
 from ordernotify.rendering.tree import Problem, TemplateError
 
-__all__ = ["Facts", "Library", "Problem", "ProblemCode", "RenderProblem", "Rendered", "TemplateError"]
+__all__ = ["Facts", "Library", "Problem", "ProblemCode", "RenderProblem", "Rendered", "TemplateError", "shipped"]

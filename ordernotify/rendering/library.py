@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, Template
@@ -254,6 +255,12 @@ def _sheet(name: str, channel: Channel, language: str, tree: Tree, env: Environm
         html=compiled(parts.html) if parts.html else None,
         version=digest.hexdigest()[:12],
     )
+
+
+@cache
+def shipped() -> Library:
+    """Return the templates of the installed package or the checkout, read and checked once a process."""
+    return Library.load()
 
 
 def _sample_listing(spec: Spec) -> Listing | None:

@@ -16,11 +16,12 @@ from ordernotify.clock import now
 from ordernotify.core.people import Act
 from ordernotify.core.portal import COLUMNS, REASONS, Problem, Update, event_of, explain, read_update
 from ordernotify.previewing import Previewed, preview
+from ordernotify.rendering import shipped
 from ordernotify.store import finding, portal
 from ordernotify.store.portal import Row, RowState
 from ordernotify.web.portal.guard import LOOKS, Visitor, address_of, doorway_of, genuine, let_in
 from ordernotify.web.portal.orders import read_id
-from ordernotify.web.portal.views import HEADERS, PageRoute, as_words, library, moved, page, problem
+from ordernotify.web.portal.views import HEADERS, PageRoute, as_words, moved, page, problem
 
 router = APIRouter(prefix="/portal", include_in_schema=False, route_class=PageRoute)
 
@@ -171,7 +172,7 @@ async def _preview(request: Request, row: Row) -> list[Previewed]:
         doorway.pool,
         event_of(update, placed, dedupe_key="", at=now()),
         placed.order_id,
-        library=await asyncio.to_thread(library),
+        library=await asyncio.to_thread(shipped),
         settings=doorway.settings,
         configured=list(await doorway.credentials()),
         at=now(),

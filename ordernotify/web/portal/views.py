@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ordernotify.core.policy import explain as explain_rule
 from ordernotify.platforms import PLATFORMS
-from ordernotify.rendering import Library
 from ordernotify.store.database import DATABASE_AWAY
 
 # Nothing may be loaded but our own style sheet, and no other page may show ours or be posted to by it.
@@ -84,12 +83,6 @@ def _environment() -> Environment:
     environment.filters.update(words=as_words, moment=as_moment, platform=_platform, rule=explain_rule)
     environment.globals.update(tones=TONES)
     return environment
-
-
-@lru_cache(maxsize=1)
-def library() -> Library:
-    """Return the templates of the messages, loaded once."""
-    return Library.load()
 
 
 def page(name: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response:
