@@ -14,6 +14,7 @@ import httpx
 from ordernotify.clock import now
 from ordernotify.core.audit import Actor
 from ordernotify.core.people import Person, Role
+from ordernotify.house import HouseError
 from ordernotify.store import people
 from ordernotify.store.audit import Scribe
 from ordernotify.store.database import connect
@@ -21,8 +22,9 @@ from ordernotify.store.database import connect
 PERSON = "demo_staff"
 _WAIT_S = 30.0
 _TOKEN = re.compile(r'name="csrf" value="([^"]+)"')
+_ERROR = re.compile(r'<p class="error"[^>]*>([^<]+)</p>')
 _ORDER = re.compile(r'data-label="Order"><a href="(/portal/orders/[0-9a-f-]+)">')
-# One of many orders to every platform, so that each shows an update and what it does with a correction.
+# These orders reach every platform, so that each shows an update and what it does with a correction.
 _ORDER_NO = "EW-2000"
 _TABLE = "order_no,status\nEW-2001,delivered\nEW-2002,delivered\nEW-2003,out_for_delivery\nEW-9999,delivered\n"
 
@@ -36,7 +38,10 @@ class Account:
 
 
 async def work_in_portal(app_url: str, web: str) -> Account:
-    """Make an account, sign in, and post an update, a table with a bad row, and a correction."""
+    """Make an account, sign in, and post an update, a table with a bad row, and a correction.
+
+    Raises HouseError when the portal refuses one of them, TimeoutError when one is not done in time.
+    """
     password = secrets.token_urlsafe(18)
     pool = await connect(app_url, size=1)
     try:
@@ -53,12 +58,12 @@ async def work_in_portal(app_url: str, web: str) -> Account:
     finally:
         await pool.close()
     if not isinstance(made, Person):
-        raise TypeError(f"the demo's account was refused: {made.field} {made.message}")
+        raise HouseError(f"the demo's account was refused: {made.field} {made.message}")
     async with httpx.AsyncClient(base_url=web, trust_env=False, timeout=20) as browser:
         await _submit(browser, "/portal/sign-in", {"person": PERSON, "password": password})
         order = _ORDER.search((await browser.get("/portal/", params={"q": _ORDER_NO})).text)
         if order is None:
-            raise LookupError(f"the portal does not find order {_ORDER_NO}")
+            raise HouseError(f"the portal does not find order {_ORDER_NO}")
         path = f"{order[1]}/update"
         why = {"reason": "carrier_told", "note": ""}
         await _post(browser, await _submit(browser, path, {"status": "delivered", **why}))
@@ -71,18 +76,22 @@ async def work_in_portal(app_url: str, web: str) -> Account:
 
 async def _submit(browser: httpx.AsyncClient, path: str, fields: Mapping[str, str], **more: Any) -> str:
     """Open a form, send it back filled in, and return where that led."""
-    token = _TOKEN.search((await browser.get(path)).text)
+    return await _sent(browser, path, path, fields, **more)
+
+
+async def _sent(browser: httpx.AsyncClient, page: str, path: str, fields: Mapping[str, str], **more: Any) -> str:
+    token = _TOKEN.search((await browser.get(page)).text)
     answer = await browser.post(path, data={"csrf": token[1] if token else "", **fields}, **more)
     if answer.status_code != httpx.codes.SEE_OTHER:
-        raise ValueError(f"the portal refused the form at {path.rpartition('/')[2]} with HTTP {answer.status_code}")
+        why = " ".join(_ERROR.findall(answer.text)) or "it gives no reason"
+        form = path.rpartition("/")[2]
+        raise HouseError(f"the portal refused the form at {form} with HTTP {answer.status_code}: {why}")
     return str(answer.headers["location"])
 
 
 async def _post(browser: httpx.AsyncClient, draft: str) -> None:
     """Post a draft and look at it until its outcomes are there."""
-    page = (await browser.get(draft)).text
-    token = _TOKEN.search(page)
-    await browser.post(f"{draft}/post", data={"csrf": token[1] if token else ""})
+    await _sent(browser, draft, f"{draft}/post", {})
     async with asyncio.timeout(_WAIT_S):
         while "on their way" in (await browser.get(draft)).text:  # noqa: ASYNC110 - a page is asked
             await asyncio.sleep(0.3)
