@@ -19,7 +19,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from ordernotify.worker.warm import FLOWS, WORKER_TYPE, WarmWorker, warm_clients
+from ordernotify.worker.warm import FLOWS, WORKER_TYPE, WarmWorker
+from ordernotify.worker.warm_client import warm_clients
 
 _VERSION_LENGTH: Final = 12
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import httpx
 import structlog
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from ordernotify.clock import now
 from ordernotify.runtime import Runtime
@@ -39,7 +39,8 @@ _SWEEP_S = 5.0
 _WAIT_AFTER_ERROR_S = 1.0
 _DISMISS_S = 2.0
 
-_AWAY = (*DATABASE_AWAY, httpx.HTTPError, PrefectHTTPStatusError)
+# A run that stood by may have been deleted by a person.
+_AWAY = (*DATABASE_AWAY, httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound)
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,8 @@ from ordernotify.worker.dispatcher import DEPLOYMENT, Dispatcher
 from ordernotify.worker.requests import PORTAL_REQUEST, Requests, release_dead
 from ordernotify.worker.runs import Runs
 from ordernotify.worker.signals import run_until_stopped
-from ordernotify.worker.warm import serve_pool, warm_clients
+from ordernotify.worker.warm import serve_pool
+from ordernotify.worker.warm_client import warm_clients
 
 POOL = "notifications"
 

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
-from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -29,6 +28,7 @@ from prefect.states import Crashed, Pending
 from ordernotify.worker.server import MAX_PARAMETER_BYTES
 from ordernotify.worker.signals import note_started, tell_when_started
 from ordernotify.worker.warm import FLOWS, SUSPENDS, FlowCache, execute, where_we_are
+from ordernotify.worker.warm_client import WarmClient
 
 # Prefect stores and shows parameters, names and tags in clear text, so only what identifies nobody gets in:
 # our ids (a UUID, or the 32 hexadecimal characters of a delivery), words of our own tables, and numbers.
@@ -80,7 +80,7 @@ def checked_labels(labels: Iterable[str], *, what: str) -> list[str]:
 class Runs:
     """Starts runs of deployments and executes them in this process."""
 
-    def __init__(self, client: PrefectClient, *, flows: FlowCache = FLOWS) -> None:
+    def __init__(self, client: WarmClient, *, flows: FlowCache = FLOWS) -> None:
         self._client = client
         self._flows = flows
         self._by_name: dict[str, DeploymentResponse] = {}
@@ -155,7 +155,8 @@ class Runs:
             if deployment is None:
                 deployment = self._remember(await self._client.read_deployment(flow_run.deployment_id))
             flow = await self._flow(deployment)
-            with tell_when_started(partial(loop.call_soon_threadsafe, on_started.set)):
+            tell = partial(loop.call_soon_threadsafe, on_started.set)
+            with tell_when_started(tell), self._client.knowing(flow_run):
                 return await execute(flow_run, flow=flow, keep_deployment=SUSPENDS in flow_run.tags)
         finally:
             on_started.set()

@@ -1,11 +1,12 @@
-"""A flow run that stands by: created before anything waits, because creating it is the dearest call of all."""
+"""Flow runs that stand by: created before anything waits, because creating one is the dearest call of all."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections import deque
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import httpx
@@ -16,70 +17,94 @@ from prefect.exceptions import PrefectHTTPStatusError
 from ordernotify.clock import new_id, now
 from ordernotify.worker.runs import Runs
 
+# One for the batch of the moment, and one for that which follows while its successor is still being created.
+AHEAD: Final = 2
 # A run that stood by longer would look late in the UI.
 LASTS: Final = timedelta(minutes=5)
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Standing:
+    """A batch whose id is drawn, and the run for it as soon as somebody began to create one."""
+
+    batch_id: UUID = field(default_factory=new_id)
+    since: datetime | None = None
+    creating: asyncio.Task[FlowRun] | None = None
+
+    def created(self) -> FlowRun | None:
+        """Return the run, None while there is none."""
+        task = self.creating
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result()
+
+
 class StandingBy:
-    """The run of the next batch, whose id is drawn in advance; one at a time for each worker."""
+    """The runs of the next batches, whose ids are drawn in advance; a few for each worker."""
 
     def __init__(self, runs: Runs, deployment: str) -> None:
         self._runs = runs
         self._deployment = deployment
-        self._since: datetime | None = None
-        self._creating: asyncio.Task[FlowRun] | None = None
-        self.batch_id: UUID = new_id()
+        self._standing = deque(_Standing() for _ in range(AHEAD))
 
-    def prepare(self) -> None:
-        """Begin to create the run of the next batch, if there is none."""
-        if self._creating is None:
-            self._since = now()
-            self._creating = asyncio.create_task(self._create())
+    @property
+    def batch_id(self) -> UUID:
+        """The id of the next batch."""
+        return self._standing[0].batch_id
 
     @property
     def run_id(self) -> str:
-        """The run's id, '' while there is none."""
-        task = self._creating
-        ready = task is not None and task.done() and not task.cancelled() and task.exception() is None
-        return str(task.result().id) if task is not None and ready else ""
+        """The id of the next batch's run, '' while there is none."""
+        created = self._standing[0].created()
+        return "" if created is None else str(created.id)
+
+    def prepare(self) -> None:
+        """Begin to create the runs that are not there yet."""
+        for standing in self._standing:
+            if standing.creating is None:
+                self._create(standing)
 
     async def take(self) -> FlowRun:
-        """Return the run for the batch of `batch_id`, and draw the id of the next. Raises what its creation raises."""
-        creating = self._creating
-        if creating is None or (creating.done() and creating.exception() is not None):
-            creating = asyncio.create_task(self._create())
-        self._creating, self.batch_id = None, new_id()
+        """Return the run for the batch of `batch_id`, and draw another id. Raises what its creation raises."""
+        standing = self._standing.popleft()
+        self._standing.append(_Standing())
+        creating = standing.creating
+        if creating is None or (creating.done() and standing.created() is None):
+            creating = self._create(standing)
         return await creating
 
     async def renew(self) -> None:
-        """Replace a run that stood by for long or whose creation failed, and remove what dead workers left."""
-        if self._since is None or now() - self._since < LASTS:
+        """Replace runs that stood by for long or whose creation failed, and remove what dead workers left."""
+        since = self._standing[0].since
+        if since is None or now() - since < LASTS:
             return
         await self.dismiss()
         await self._runs.remove_standing(before=now() - 2 * LASTS)
         self.prepare()
 
     async def dismiss(self) -> None:
-        """Remove the run: nothing more will be given to it."""
-        creating, self._creating, self.batch_id = self._creating, None, new_id()
-        if creating is None:
-            return
-        await asyncio.wait([creating])
-        if creating.cancelled() or creating.exception() is not None:
-            return
-        try:
-            await self._runs.remove(creating.result().id)
-        except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-            # A later worker removes it.
-            log.warning("standing_run_left", kind=type(error).__name__)
+        """Remove the runs: nothing more will be given to them."""
+        dismissed, self._standing = self._standing, deque(_Standing() for _ in range(AHEAD))
+        creating = [standing.creating for standing in dismissed if standing.creating is not None]
+        if creating:
+            await asyncio.wait(creating)
+        for created in filter(None, (standing.created() for standing in dismissed)):
+            try:
+                await self._runs.remove(created.id)
+            except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+                # A later worker removes it.
+                log.warning("standing_run_left", kind=type(error).__name__)
 
-    def _create(self) -> Coroutine[Any, Any, FlowRun]:
-        # The id of now: by the time the call is made, `batch_id` may be the next one's.
-        return self._runs.start(
-            self._deployment,
-            {"batch_id": str(self.batch_id)},
-            name=f"{self._deployment.partition('/')[0]} {self.batch_id}",
-            standing_by=True,
+    def _create(self, standing: _Standing) -> asyncio.Task[FlowRun]:
+        standing.since = now()
+        standing.creating = asyncio.create_task(
+            self._runs.start(
+                self._deployment,
+                {"batch_id": str(standing.batch_id)},
+                name=f"{self._deployment.partition('/')[0]} {standing.batch_id}",
+                standing_by=True,
+            )
         )
+        return standing.creating

@@ -7,8 +7,7 @@ import os
 import platform
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar, Final, cast
@@ -17,9 +16,8 @@ import anyio
 import anyio.abc
 import httpx
 import structlog
-from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.context import AsyncClientContext, SyncClientContext
+from prefect.context import AsyncClientContext
 from prefect.exceptions import Abort, Pause
 from prefect.filesystems import LocalFileSystem
 from prefect.flow_engine import run_flow
@@ -27,6 +25,8 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.settings import get_current_settings
 from prefect.states import Cancelled
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+
+from ordernotify.worker.warm_client import warm_clients
 
 WORKER_TYPE: Final = "ordernotify"
 # The tag of deployments whose runs people may suspend from the UI in the middle of the work.
@@ -75,17 +75,6 @@ def _loaded(entrypoint: str) -> Flow[..., Any]:
 
 
 FLOWS: Final = FlowCache()
-
-
-@asynccontextmanager
-async def warm_clients() -> AsyncIterator[PrefectClient]:
-    """Keep one asynchronous and one synchronous client open for everything that starts inside.
-
-    Without them each flow run builds its own client, connections and TLS context: about 80 ms a run.
-    """
-    with SyncClientContext.get_or_create():
-        async with AsyncClientContext.get_or_create() as clients:
-            yield clients.client
 
 
 async def execute(flow_run: FlowRun, *, flow: Flow[..., Any], keep_deployment: bool) -> State[Any]:

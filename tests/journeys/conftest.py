@@ -27,6 +27,7 @@ from ordernotify.sandbox.senders import standard_webhooks_request
 from ordernotify.store import cluster
 from ordernotify.store.setup import plain
 from ordernotify.supervisor import free_port
+from ordernotify.worker.standing_by import AHEAD
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = {"x-api-key": "journey"}
@@ -301,9 +302,10 @@ class Prefect:
         assert answer.json()["status"] == "ACCEPT", answer.text
 
     async def standing(self):
-        """Return the ids of the runs that stand by."""
+        """Return the ids of the runs that stand by, once all do."""
         named = {"flow_runs": {"state": {"name": {"any_": ["StandingBy"]}}}}
-        return [run["id"] for run in (await self.client.post("/flow_runs/filter", json=named)).json()]
+        found = [run["id"] for run in (await self.client.post("/flow_runs/filter", json=named)).json()]
+        return found if len(found) == AHEAD else None
 
     async def completed(self, run, *, runs=1):
         """Wait until a run is completed for the ``runs``-th time, and return it."""

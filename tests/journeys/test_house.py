@@ -93,19 +93,19 @@ async def test_one_notice_can_be_sent_from_the_command_line(house):
     assert await house.taken("twilio", address) == 1
 
 
-async def test_a_run_stands_by_and_one_that_somebody_deletes_loses_nothing(house):
+async def test_runs_stand_by_and_those_that_somebody_deletes_lose_nothing(house):
     phone = "+12025550104"
     await house.onboard("dune", twilio=phone)
     async with house.prefect() as prefect:
-        (standing,) = await house.until(prefect.standing)
+        standing = await house.until(prefect.standing)
         event = await house.post("dune", "SO-D1")
         await house.settled([event])
         (batch,) = await house.fetch(
             "SELECT flow_run_id FROM batch WHERE id = (SELECT batch_id FROM event WHERE id = $1)", event
         )
-        assert batch["flow_run_id"] == standing
-        (standing,) = await house.until(prefect.standing)
-        assert (await prefect.client.delete(f"/flow_runs/{standing}")).status_code == 204
+        assert batch["flow_run_id"] in standing
+        for run in await house.until(prefect.standing):
+            assert (await prefect.client.delete(f"/flow_runs/{run}")).status_code == 204
         await house.settled([await house.post("dune", "SO-D2")])
     assert await house.taken("twilio", phone) == 2
 
