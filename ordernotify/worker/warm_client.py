@@ -13,7 +13,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import OrchestrationResult
 from prefect.context import AsyncClientContext, SyncClientContext
-from prefect.settings import get_current_settings
+from prefect.settings import get_current_settings, temporary_settings
 
 R = TypeVar("R")
 
@@ -77,7 +77,8 @@ async def warm_clients() -> AsyncIterator[WarmClient]:
     if isinstance(client, WarmClient) and client.loop is asyncio.get_running_loop():
         yield client
         return
-    with SyncClientContext.get_or_create():
+    # Otherwise each run had a thread that only says every few minutes that the run lives. Ours are known by leases.
+    with temporary_settings({"flows.heartbeat_frequency": None}), SyncClientContext.get_or_create():
         clients, api = AsyncClientContext(), get_current_settings().api
         auth = api.auth_string.get_secret_value() if api.auth_string is not None else None
         clients.client = client = WarmClient(api.url or "", auth_string=auth)

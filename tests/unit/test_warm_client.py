@@ -7,9 +7,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, StateType
+from prefect.settings import get_current_settings, temporary_settings
 from prefect.states import Running
 
-from ordernotify.worker.warm_client import WarmClient
+from ordernotify.worker.warm_client import WarmClient, warm_clients
 
 
 class Server:
@@ -92,3 +93,13 @@ def test_what_was_known_is_forgotten(flow_run):
             return await client.read_flow_run(flow_run.id)
 
     assert asyncio.run(after()).name == "asked"
+
+
+def test_runs_have_no_thread_that_says_that_they_live():
+    async def inside():
+        async with warm_clients() as client, warm_clients() as again:
+            assert again is client
+            return get_current_settings().flows.heartbeat_frequency
+
+    with temporary_settings({"api.url": "http://prefect.example/api", "client.server_version_check_enabled": False}):
+        assert asyncio.run(inside()) is None
