@@ -6,36 +6,19 @@ import asyncio
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
 
-from ordernotify import runtime
 from ordernotify.clock import now
 from ordernotify.core.audit import Actor
 from ordernotify.core.exceptions import broken_promise
 from ordernotify.core.onboarding import ClientBody
-from ordernotify.sandbox.app import environment
 from ordernotify.store import directory, exceptions, holds, inbox, incidents
 from tasks import exceptions as sweeps
-from tests.integration.test_pipeline import BEGAN, EMAIL, SMS, USED, Bench, Running, opened_house
+from tests.integration.bench import BEGAN, EMAIL, SMS
 
 pytestmark = pytest.mark.integration
 
 PASSED = "2026-11-05"
-
-
-@pytest.fixture
-async def line(urls, tmp_path, monkeypatch):
-    async with Running(USED) as sandbox:
-        for name, value in environment(sandbox, USED).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("PREFECT_API_URL", raising=False)
-        house = await opened_house(urls, tmp_path)
-        runtime.use(house)
-        async with httpx.AsyncClient(base_url=sandbox, trust_env=False) as client:
-            yield Bench(house, urls, client)
-        runtime.use(None)
-        await house.close()
 
 
 async def sweep(line):

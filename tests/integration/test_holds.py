@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import httpx
 import pytest
 
-from ordernotify import runtime
 from ordernotify.clock import now
 from ordernotify.core.audit import Actor
 from ordernotify.core.events import Line
 from ordernotify.core.holds import HoldAnswer, HoldDecision, HoldReason
 from ordernotify.core.onboarding import ContractBody, PartBody
 from ordernotify.core.people import Role
-from ordernotify.sandbox.app import environment
 from ordernotify.store import directory, hold_questions, holds, people, sessions
 from ordernotify.store.sessions import Issued
-from tests.integration.test_pipeline import EMAIL, SMS, USED, Bench, Running, opened_house
+from tests.integration.bench import EMAIL, SMS, USED, Bench, connected
 
 pytestmark = pytest.mark.integration
 
@@ -79,16 +76,8 @@ class Hold(Bench):
 
 @pytest.fixture
 async def line(urls, tmp_path, monkeypatch):
-    async with Running(USED) as sandbox:
-        for name, value in environment(sandbox, USED).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("PREFECT_API_URL", raising=False)
-        house = await opened_house(urls, tmp_path)
-        runtime.use(house)
-        async with httpx.AsyncClient(base_url=sandbox, trust_env=False) as client:
-            yield Hold(house, urls, client)
-        runtime.use(None)
-        await house.close()
+    async with connected(urls, tmp_path, monkeypatch, USED, Hold) as bench:
+        yield bench
 
 
 async def test_while_an_order_is_held_only_the_review_is_told_and_the_newest_news_goes_on_release(line):
