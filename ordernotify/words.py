@@ -56,7 +56,7 @@ def word(item: ToWord, *, library: Library, settings: Settings) -> Worded | Stop
         facts=rendered.facts,
         variables=rendered.variables,
         # The order's keys in other systems go only where records are kept, never into a message to a person.
-        refs=dict(item.refs) if item.channel is Channel.RECORD else {},
+        refs=dict(item.told.refs) if item.channel is Channel.RECORD else {},
         notice_only=item.notice_only,
         edit_of=_edit_of(item),
         occurred_at=item.occurred_at,
@@ -67,7 +67,7 @@ def word(item: ToWord, *, library: Library, settings: Settings) -> Worded | Stop
 def address_of(item: ToWord) -> str:
     """Return where a delivery goes: ``order`` stands for the order's own record at the platform."""
     if item.address == "order":
-        return item.refs.get(item.platform, item.order_no)
+        return item.told.refs.get(item.platform, item.order_no)
     return item.address
 
 
@@ -87,11 +87,11 @@ def _fields(item: ToWord, settings: Settings) -> dict[str, str]:
         "recipient_name": item.recipient_name,
         "order_no": item.order_no,
         "status": item.status.value,
-        "promised_date": item.promised_date,
-        "carrier": item.carrier,
-        "tracking_no": item.tracking_no,
-        "detail": item.detail,
-        "lines": "; ".join(f"{quantity} \N{MULTIPLICATION SIGN} {sku}" for sku, quantity in item.lines),
+        "promised_date": item.told.promised_date,
+        "carrier": item.told.carrier,
+        "tracking_no": item.told.tracking_no,
+        "detail": item.told.detail,
+        "lines": "; ".join(f"{quantity} \N{MULTIPLICATION SIGN} {sku}" for sku, quantity in item.told.lines),
         "occurred_on": item.occurred_at.date().isoformat(),
     }
 

@@ -296,7 +296,7 @@ def record_bytes(**fields: Unpack[RecordFields]) -> bytes:
     """
     if fields.keys() <= _USUAL:
         try:
-            usual = _usual_bytes(**fields)  # type: ignore[misc]  # the rest is not there
+            usual = _usual_bytes(fields)
         except (CanonicalError, orjson.JSONEncodeError):
             usual = _NOT_ASCII  # refused below, where the path of the value is known
         if usual.isascii():
@@ -308,53 +308,39 @@ _USUAL: Final = RecordFields.__required_keys__ | {"corr", "data"}
 _NOT_ASCII: Final = b"\xff"
 
 
-def _usual_bytes(
-    *,
-    event_id: str,
-    type: AuditType,  # noqa: A002 - the envelope's own word
-    occurred_at: datetime,
-    recorded_at: datetime,
-    where_host: str,
-    component: str,
-    actor: Actor,
-    source: Source,
-    object: Object,  # noqa: A002 - the envelope's own word
-    outcome: Part,
-    stream: Stream,
-    corr: Part | None = None,
-    data: Part | None = None,
-) -> bytes:
+def _usual_bytes(fields: RecordFields) -> bytes:
     """Return the record's bytes, put together of parts most of which are the same from record to record.
 
     Several records are written for every message, so this is the hottest code of all. Right only where all of it
     turns out to be ASCII.
     """
-    _check(event_id, where_host, component, outcome)
+    event_id, object_, stream = fields["event_id"], fields["object"], fields["stream"]
+    _check(event_id, fields["where_host"], fields["component"], fields["outcome"])
     return b"".join(
         (
             b'{"actor":',
-            _encoded(actor),
-            _named(b',"corr":', corr),
-            _named(b',"data":', data),
+            _encoded(fields["actor"]),
+            _named(b',"corr":', fields.get("corr")),
+            _named(b',"data":', fields.get("data")),
             b',"event_id":"',
             event_id.encode(),
             b'","object":{"id":',
-            orjson.dumps(object.id),
+            orjson.dumps(object_.id),
             b',"kind":',
-            orjson.dumps(object.kind),
+            orjson.dumps(object_.kind),
             b'},"occurred_at":"',
-            _rfc3339(occurred_at, "occurred_at").encode(),
-            _named(b'","outcome":', outcome),
+            _rfc3339(fields["occurred_at"], "occurred_at").encode(),
+            _named(b'","outcome":', fields["outcome"]),
             b',"recorded_at":"',
-            _rfc3339(recorded_at, "recorded_at").encode(),
+            _rfc3339(fields["recorded_at"], "recorded_at").encode(),
             b'","source":',
-            _encoded(source),
+            _encoded(fields["source"]),
             b',"stream":{"id":',
             orjson.dumps(stream.id),
             b',"version":%d},"type":"' % stream.version,
-            type.value.encode(),
+            fields["type"].value.encode(),
             b'","v":%d,"where":' % SCHEMA_VERSION,
-            _place(component, where_host),
+            _place(fields["component"], fields["where_host"]),
             b"}",
         )
     )

@@ -103,6 +103,10 @@ def load_sdk() -> None:
     importlib.import_module("twilio.rest.api")
 
 
+# Stands in a field for what is filled in later; the rest is the name of the gap.
+_GAP = "gap:"
+
+
 class Blank(NamedTuple):
     """A POST as the SDK shapes it, once, with gaps for what differs from message to message."""
 
@@ -134,9 +138,6 @@ def blank_message(settings: TwilioSettings, gaps: frozenset[str]) -> Blank:
         fields={name: value for name, value in request.fields.items() if not value.startswith(_GAP)},
         gaps={value.removeprefix(_GAP): name for name, value in request.fields.items() if value.startswith(_GAP)},
     )
-
-
-_GAP = "gap:"
 
 
 def _shaped(settings: TwilioSettings, make: Callable[[Client], object]) -> tuple[_Captured, str]:

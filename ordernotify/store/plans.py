@@ -243,7 +243,7 @@ def to_word_of(made: Made) -> ToWord:
         order_no=item.order_no,
         client_name=item.client_name,
         recipient_name=row.recipient.name,
-        **item.told,
+        told=item.told,
     )
 
 

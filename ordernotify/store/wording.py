@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -23,6 +23,18 @@ from ordernotify.store.audit import Record, Scribe, emit
 from ordernotify.store.database import Pool
 from ordernotify.store.incidents import Incident, IncidentKind, open_incidents
 from ordernotify.turns import in_turns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a message may tell of an order."""
+
+    carrier: str
+    tracking_no: str
+    promised_date: str
+    detail: str
+    lines: tuple[tuple[str, int], ...]
+    refs: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +60,7 @@ class ToWord:
     status: OrderStatus
     occurred_at: datetime
     order_no: str
-    carrier: str
-    tracking_no: str
-    promised_date: str
-    detail: str
-    lines: tuple[tuple[str, int], ...]
-    refs: Mapping[str, str]
+    told: Told
     client_name: str
     recipient_name: str
     corrects: UUID | None = None  # the delivery that this one takes back, and the platform's id of it where it arrived
@@ -118,7 +125,7 @@ def _to_word_of(row: asyncpg.Record) -> ToWord:
         status=event.status,
         occurred_at=row["event_at"],
         order_no=row["order_no"],
-        **told_of(event, row),
+        told=told_of(event, row),
         client_name=row["client_name"],
         recipient_name=row["recipient_name"],
         corrects=row["corrects"],
@@ -126,29 +133,18 @@ def _to_word_of(row: asyncpg.Record) -> ToWord:
     )
 
 
-class Told(TypedDict):
-    """What a message may tell of an order."""
-
-    carrier: str
-    tracking_no: str
-    promised_date: str
-    detail: str
-    lines: tuple[tuple[str, int], ...]
-    refs: Mapping[str, str]
-
-
 def told_of(event: OrderEvent, order: asyncpg.Record) -> Told:
     """Return what is told: what the event said, and what it left out as it is known of the order."""
     late = event.status is OrderStatus.DELAYED
-    return {
-        "carrier": event.carrier or order["carrier"],
-        "tracking_no": event.tracking_no or order["tracking_no"],
+    return Told(
+        carrier=event.carrier or order["carrier"],
+        tracking_no=event.tracking_no or order["tracking_no"],
         # A delay that names no new date is not told with the old one.
-        "promised_date": event.promised_date or ("" if late else order["promised_date"]),
-        "detail": event.detail,
-        "lines": tuple((str(sku), int(quantity)) for sku, quantity in order["lines"]),
-        "refs": {**order["refs"], **event.refs},
-    }
+        promised_date=event.promised_date or ("" if late else order["promised_date"]),
+        detail=event.detail,
+        lines=tuple((str(sku), int(quantity)) for sku, quantity in order["lines"]),
+        refs={**order["refs"], **event.refs},
+    )
 
 
 async def authorize(

@@ -22,9 +22,6 @@ from tests.integration.bench import (
 pytestmark = pytest.mark.integration
 
 
-# ---- reruns, resends, crashes ----
-
-
 async def test_a_rerun_of_a_finished_batch_sends_nothing(line):
     await line.onboard(SMS, EMAIL)
     await line.arrive()

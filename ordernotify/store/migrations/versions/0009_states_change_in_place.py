@@ -35,4 +35,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("what is in the house is not taken apart again")
+    raise NotImplementedError("the store only moves forward: restore a backup instead")
