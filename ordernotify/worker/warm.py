@@ -123,12 +123,6 @@ def where_we_are() -> str:
 class WarmConfiguration(BaseJobConfiguration):
     """Nothing: there is no job to configure, a run is executed in the worker's process."""
 
-    @classmethod
-    def _base_environment(cls) -> dict[str, str]:
-        # All of Prefect's settings as text, for a process that is not started: it held up the loop for a tenth of
-        # a second with every run that a person or a schedule began.
-        return {}
-
 
 class WarmVariables(BaseVariables):
     """Nothing that a deployment or a run could set."""
