@@ -39,5 +39,5 @@ async def send(batch_id: UUID) -> dict[str, int]:
 
 async def show(counts: dict[str, int]) -> None:
     """Leave the run's counts on the page of the run."""
-    # Without a key: under one, all runs would be versions of the same artifact, and each the dearer to keep.
+    # Without a key: under one, all runs would be versions of the same artifact and write the same row.
     await create_table_artifact(table=[{"what": name, "count": count} for name, count in sorted(counts.items())])

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 
 import uvicorn
@@ -16,11 +15,8 @@ from prefect.settings import get_current_settings
 def main() -> None:
     """Serve until told to stop, with every background service that the settings enable."""
     server = get_current_settings().server
-    app = create_app(final=True)
-    # What was loaded stays; walking through it again and again made pauses.
-    gc.freeze()
     uvicorn.run(
-        app,
+        create_app(final=True),
         host=server.api.host,
         port=int(sys.argv[1]),
         timeout_keep_alive=server.api.keepalive_timeout,

@@ -6,17 +6,28 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from prefect import flow
 from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, StateType
+from prefect.context import AsyncClientContext
+from prefect.filesystems import LocalFileSystem
 from prefect.settings import get_current_settings, temporary_settings
 from prefect.states import Running
 
+from ordernotify.worker.warm import execute
 from ordernotify.worker.warm_client import WarmClient, warm_clients
+
+SETTINGS = {
+    "api.url": "http://prefect.example/api",
+    "client.server_version_check_enabled": False,
+    "flows.heartbeat_frequency": None,
+    "logging.to_api.enabled": False,
+}
 
 
 class Server:
     """Records what it is asked, and answers as Prefect's server does."""
 
-    def __init__(self, state="RUNNING"):
+    def __init__(self, state=""):
         self.asked = []
         self.state = state
 
@@ -25,7 +36,8 @@ class Server:
             return httpx.Response(404)  # as a server without that protection
         self.asked.append((request.method, request.url.path.rpartition("/")[2]))
         if request.url.path.endswith("/set_state"):
-            state = {**json.loads(request.content)["state"], "type": self.state, "id": str(uuid4())}
+            state = json.loads(request.content)["state"]
+            state |= {"id": str(uuid4())} | ({"type": self.state} if self.state else {})
             return httpx.Response(201, json={"state": state, "status": "ACCEPT", "details": {"type": "accept_details"}})
         if request.method == "GET":
             run = {"id": request.url.path.rpartition("/")[2], "flow_id": str(uuid4()), "name": "asked"}
@@ -62,6 +74,29 @@ def test_a_run_of_ours_begins_with_one_call(flow_run):
     assert first.parameters == flow_run.parameters
     assert first.state.is_running()
     assert (first.run_count, first.start_time) == (1, first.state.timestamp)
+
+
+def test_the_engine_begins_and_ends_a_run_of_ours_with_one_call_each(flow_run, tmp_path):
+    server = Server()
+
+    @flow(persist_result=False)
+    async def tell(batch_id: UUID) -> int:
+        return batch_id.version
+
+    tell.result_storage = LocalFileSystem(basepath=str(tmp_path))
+
+    async def run():
+        clients, settings = AsyncClientContext(), {"transport": httpx.MockTransport(server)}
+        clients.client = client = WarmClient("http://prefect.example/api", httpx_settings=settings)
+        async with clients:
+            with client.knowing(flow_run):
+                return await execute(flow_run, flow=tell, keep_deployment=False)
+
+    with temporary_settings(SETTINGS):
+        state = asyncio.run(run())
+    assert state.is_completed()
+    # Whatever else the engine of the locked version asked would be on the way of every message.
+    assert server.asked == [("POST", "set_state"), ("POST", "set_state")]
 
 
 def test_what_the_server_made_of_the_state_is_what_is_known(flow_run):
