@@ -182,19 +182,21 @@ class Bench:
         await self.sandbox.delete(f"/_control/{platform}/fault")
 
     async def ledger(self):
-        """Seal what is left, verify everything, and return the records in order."""
-        await self.house.sealer.seal()
-        settings = self.house.settings
-        key = str(load_signer(settings.state_dir / "keys" / "ledger.key", settings.origin).verifier)
-        report = await asyncio.to_thread(verify_ledger, self.urls.reader, origin=settings.origin, vkeys=[key])
-        assert report.ok, report.failures
-        connection = await asyncpg.connect(plain(self.urls.reader))
-        try:
-            return [
-                json.loads(row["body"]) for row in await connection.fetch("SELECT body FROM audit.entry ORDER BY seq")
-            ]
-        finally:
-            await connection.close()
+        return await verified(self.house, self.urls)
+
+
+async def verified(house, urls):
+    """Seal what is left, verify the ledger from its first record to its last, and return the records in order."""
+    await house.sealer.seal()
+    settings = house.settings
+    key = str(load_signer(settings.state_dir / "keys" / "ledger.key", settings.origin).verifier)
+    report = await asyncio.to_thread(verify_ledger, urls.reader, origin=settings.origin, vkeys=[key])
+    assert report.ok, report.failures
+    connection = await asyncpg.connect(plain(urls.reader))
+    try:
+        return [json.loads(row["body"]) for row in await connection.fetch("SELECT body FROM audit.entry ORDER BY seq")]
+    finally:
+        await connection.close()
 
 
 async def first_true(ask, within_s=20):
@@ -212,29 +214,26 @@ async def begin_all(line, batch, at=None):
 
 
 async def opened_house(urls, state_dir, **more):
+    given = {
+        # A vendor that calls back finds nobody: receipts are applied by the tests that are about them.
+        "public_url": "http://127.0.0.1:9",
+        "http_timeout_s": 5,
+        "http_connections": 8,
+        **more,
+    }
     return await runtime.build(
-        Settings(
-            state_dir=state_dir,
-            app_url=urls.app,
-            sealer_url=urls.sealer,
-            reader_url=urls.reader,
-            # A vendor that calls back finds nobody: receipts are applied by the tests that are about them.
-            public_url="http://127.0.0.1:9",
-            http_timeout_s=5,
-            http_connections=8,
-            **more,
-        )
+        Settings(state_dir=state_dir, app_url=urls.app, sealer_url=urls.sealer, reader_url=urls.reader, **given)
     )
 
 
 @asynccontextmanager
-async def connected(urls, state_dir, monkeypatch, vendors, kind=Bench):
+async def connected(urls, state_dir, monkeypatch, vendors, kind=Bench, **settings):
     """Open a house that is connected to these vendors, as a bench of this kind; close both in the end."""
     async with Running(vendors) as url:
         for name, value in environment(url, vendors).items():
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("PREFECT_API_URL", raising=False)
-        house = await opened_house(urls, state_dir)
+        house = await opened_house(urls, state_dir, **settings)
         runtime.use(house)
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
             yield kind(house, urls, client)

@@ -24,12 +24,11 @@ from ordernotify.core.onboarding import ClientBody, PartBody
 from ordernotify.settings import Settings
 from ordernotify.store import directory, inbox
 from ordernotify.store.inbox import Arrival
-from ordernotify.store.sealer import load_signer
 from ordernotify.store.setup import plain
 from ordernotify.store.source_table import TableUnreadableError, write_down
-from ordernotify.store.verifying import verify_ledger
 from tasks import stages
 from tasks.extracts import find_extracts, take_in
+from tests.integration.bench import verified
 
 pytestmark = pytest.mark.integration
 
@@ -127,17 +126,8 @@ class Batch:
         return [(row["kind"], row["code"]) for row in rows]
 
     async def ledger(self, type_):
-        """Seal and verify everything, and return the outcomes of one type."""
-        settings = self.house.settings
-        await self.house.sealer.seal()
-        key = str(load_signer(settings.state_dir / "keys" / "ledger.key", settings.origin).verifier)
-        report = await asyncio.to_thread(verify_ledger, self.urls.reader, origin=settings.origin, vkeys=[key])
-        assert report.ok, report.failures
-        connection = await asyncpg.connect(plain(self.urls.reader))
-        try:
-            bodies = [json.loads(row["body"]) for row in await connection.fetch("SELECT body FROM audit.entry")]
-        finally:
-            await connection.close()
+        """Return the outcomes of one type, of a ledger that was verified."""
+        bodies = await verified(self.house, self.urls)
         return [body["outcome"] for body in bodies if body["type"] == type_ and body["object"]["kind"] != "event"]
 
 

@@ -10,27 +10,22 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import asyncpg
-import httpx
 import pytest
 
-from ordernotify import runtime
 from ordernotify.clock import new_id, now
 from ordernotify.core.audit import Actor
 from ordernotify.core.channels import Channel
 from ordernotify.core.delivery import ConsentChange
 from ordernotify.core.events import OrderEvent, OrderStatus
 from ordernotify.core.onboarding import ClientBody, ContractBody
-from ordernotify.sandbox.app import environment, serve
 from ordernotify.sandbox.vendors import VENDORS
-from ordernotify.settings import Settings
 from ordernotify.store import directory, inbox, receipts, summaries
 from ordernotify.store.inbox import Arrival
-from ordernotify.store.sealer import load_signer
-from ordernotify.store.verifying import verify_ledger
 from ordernotify.store.wording import read_message
 from tasks import stages
 from tasks.errors import UnfinishedError
 from tasks.summaries import make_for
+from tests.integration.bench import connected, verified
 
 pytestmark = pytest.mark.integration
 
@@ -122,33 +117,13 @@ class Mornings:
         return (await self.sandbox.get(f"/_control/{platform}/taken")).json()
 
     async def whole(self):
-        """Verify the ledger from its first record to its last."""
-        await self.house.sealer.seal()
-        settings = self.house.settings
-        key = str(load_signer(settings.state_dir / "keys" / "ledger.key", settings.origin).verifier)
-        report = await asyncio.to_thread(verify_ledger, self.urls.reader, origin=settings.origin, vkeys=[key])
-        assert report.ok, report.failures
+        await verified(self.house, self.urls)
 
 
 @pytest.fixture
 async def mornings(urls, tmp_path, monkeypatch):
-    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    server = asyncio.create_task(serve(port=0, vendors=USED, ready=ready.set_result, stop=stop))
-    sandbox = await ready
-    for name, value in environment(sandbox, USED).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    house = await runtime.build(
-        Settings(state_dir=tmp_path, app_url=urls.app, sealer_url=urls.sealer, reader_url=urls.reader,
-                 public_url="http://127.0.0.1:9", http_timeout_s=5, http_connections=8)
-    )  # fmt: skip
-    runtime.use(house)
-    async with httpx.AsyncClient(base_url=sandbox, trust_env=False) as client:
-        yield Mornings(house, urls, client)
-    runtime.use(None)
-    await house.close()
-    stop.set()
-    await server
+    async with connected(urls, tmp_path, monkeypatch, USED, Mornings) as made:
+        yield made
 
 
 # ---- when ----

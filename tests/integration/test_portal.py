@@ -15,29 +15,23 @@ import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-import asyncpg
 import httpx
 import pytest
 from asgi_lifespan import LifespanManager
 
-from ordernotify import runtime
 from ordernotify.clock import now
 from ordernotify.core.audit import Actor
 from ordernotify.core.events import OrderEvent, OrderStatus
 from ordernotify.core.onboarding import ClientBody
 from ordernotify.core.people import Role
 from ordernotify.core.portal import UpdateReason
-from ordernotify.sandbox.app import environment, serve
 from ordernotify.sandbox.vendors import VENDORS
-from ordernotify.settings import Settings
 from ordernotify.store import directory, inbox, people, portal, portal_work
 from ordernotify.store.inbox import Arrival
-from ordernotify.store.sealer import load_signer
-from ordernotify.store.setup import plain
-from ordernotify.store.verifying import verify_ledger
 from ordernotify.web.app import create_app
 from tasks import stages
 from tasks.portal import ask, take_rows
+from tests.integration.bench import connected, verified
 
 pytestmark = pytest.mark.integration
 
@@ -57,8 +51,9 @@ REASON = {"reason": "carrier_told", "note": ""}
 class Desk:
     """A house with its web app, and a browser in front of it."""
 
-    def __init__(self, house, urls, browser, app):
-        self.house, self.urls, self.browser, self.app, self.pool = house, urls, browser, app, house.pool
+    def __init__(self, line, browser, app):
+        self.house, self.urls, self.sandbox, self.pool = line.house, line.urls, line.sandbox, line.pool
+        self.browser, self.app = browser, app
         self.numbers = iter(range(10**6))
 
     def another_browser(self):
@@ -137,57 +132,27 @@ class Desk:
         return {row["platform"]: row for row in rows}
 
     async def taken(self, platform):
-        url = f"{self.house.settings.portal_url}/_control/{platform}/taken"
-        async with httpx.AsyncClient(trust_env=False) as client:
-            return [entry["text"] for entry in (await client.get(url, params={"limit": 1000})).json()]
+        answer = await self.sandbox.get(f"/_control/{platform}/taken", params={"limit": 1000})
+        return [entry["text"] for entry in answer.json()]
 
     async def ledger(self):
-        await self.house.sealer.seal()
-        settings = self.house.settings
-        key = str(load_signer(settings.state_dir / "keys" / "ledger.key", settings.origin).verifier)
-        report = await asyncio.to_thread(verify_ledger, self.urls.reader, origin=settings.origin, vkeys=[key])
-        assert report.ok, report.failures
-        connection = await asyncpg.connect(plain(self.urls.reader))
-        try:
-            return [
-                json.loads(row["body"]) for row in await connection.fetch("SELECT body FROM audit.entry ORDER BY seq")
-            ]
-        finally:
-            await connection.close()
+        return await verified(self.house, self.urls)
 
 
 @pytest.fixture
 async def desk(urls, tmp_path, monkeypatch):
-    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    vendors = asyncio.create_task(serve(port=0, vendors=USED, ready=ready.set_result, stop=stop))
-    sandbox = await ready
-    for name, value in environment(sandbox, USED).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    settings = Settings(
-        state_dir=tmp_path, app_url=urls.app, sealer_url=urls.sealer, reader_url=urls.reader, api_keys="k",
-        public_url="http://127.0.0.1:9", portal_url=sandbox, http_timeout_s=5, http_connections=8,
-    )  # fmt: skip
-    house = await runtime.build(settings)
-    runtime.use(house)
-    app = create_app(settings)
-    async with (
-        LifespanManager(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://desk") as browser,
-    ):
-        made = Desk(house, urls, browser, app)
-        for platform in ("twilio", "sendgrid", "slack", "telegram"):
-            await directory.put_channel(
-                made.pool, house.scribe, platform=platform, level=2, enabled=True, evidence="", expires_at=None,
-                actor=PERSON, at=now(),
-            )  # fmt: skip
-        await made.onboard()
-        await made.hire()
-        yield made
-    runtime.use(None)
-    await house.close()
-    stop.set()
-    await vendors
+    async with connected(urls, tmp_path, monkeypatch, USED, api_keys="k") as line:
+        app = create_app(line.house.settings)
+        async with (
+            LifespanManager(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://desk") as browser,
+        ):
+            for platform in USED:
+                await line.trust(platform, 2)
+            made = Desk(line, browser, app)
+            await made.onboard()
+            await made.hire()
+            yield made
 
 
 def where(answer):

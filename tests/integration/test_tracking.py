@@ -14,18 +14,15 @@ import httpx
 import pytest
 from asgi_lifespan import LifespanManager
 
-from ordernotify import runtime
 from ordernotify.carriers import CARRIERS
 from ordernotify.carriers._base import Quota
 from ordernotify.clock import now
 from ordernotify.core.audit import Actor
 from ordernotify.core.events import OrderEvent, OrderStatus
-from ordernotify.core.onboarding import ClientBody
 from ordernotify.sandbox import aggregator_payloads, carrier_payloads
 from ordernotify.sandbox._aggregator_vendors import WEBHOOK_SECRET
 from ordernotify.sandbox._carrier_desks import API_KEY
 from ordernotify.sandbox._carrier_vendors import FEDEX_TOKEN, UPS_CREDENTIAL, USPS_SECRET
-from ordernotify.sandbox.app import environment, serve
 from ordernotify.sandbox.carrier_senders import (
     aftership_request,
     easypost_request,
@@ -37,15 +34,13 @@ from ordernotify.sandbox.carrier_senders import (
 )
 from ordernotify.sandbox.carrier_stories import Happened, Step
 from ordernotify.sandbox.carriers import CARRIER_VENDORS
-from ordernotify.settings import Settings
-from ordernotify.store import directory, inbox, quotas, shipments
+from ordernotify.store import inbox, quotas, shipments
 from ordernotify.store.inbox import Arrival
-from ordernotify.store.sealer import load_signer
-from ordernotify.store.verifying import verify_ledger
 from ordernotify.web.app import create_app
 from tasks import batches, stages
 from tasks.concluding import conclude_shipments
 from tasks.tracking import ask, ask_about, find_due, follow
+from tests.integration.bench import EMAIL, connected, verified
 
 pytestmark = pytest.mark.integration
 
@@ -174,39 +169,17 @@ class Dock:
 
 @pytest.fixture
 async def dock(urls, tmp_path, monkeypatch):
-    ready, stop = asyncio.get_running_loop().create_future(), asyncio.Event()
-    server = asyncio.create_task(serve(port=0, vendors=CARRIER_VENDORS, ready=ready.set_result, stop=stop))
-    sandbox_url = await ready
-    for name, value in environment(sandbox_url, CARRIER_VENDORS).items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("ORDERNOTIFY_SENDGRID_API_KEY", "SG.test")
     monkeypatch.setenv("ORDERNOTIFY_SENDGRID_FROM_EMAIL", "orders@northgate.example")
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    settings = Settings(
-        state_dir=tmp_path, app_url=urls.app, sealer_url=urls.sealer, reader_url=urls.reader, http_timeout_s=2
-    )
-    house = await runtime.build(settings)
-    runtime.use(house)
-    contact = {"key": "mail", "channel": "email", "platform": "sendgrid", "address": "ann@acme.example",
-               "verified": True, "consent": "granted"}  # fmt: skip
-    person = {"id": "acme-ann", "name": "Ann Lee", "contacts": [contact]}
-    body = ClientBody.model_validate({"id": "acme", "name": "Acme", "recipients": [person]})
-    await directory.put_client(house.pool, house.scribe, body, actor=PERSON, at=now())
-    app = create_app(settings)
-    async with (
-        LifespanManager(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://hooks.example") as door,
-        httpx.AsyncClient(base_url=sandbox_url, trust_env=False) as sandbox,
-    ):
-        yield Dock(house, door, sandbox)
-        await house.sealer.seal()
-        key = str(load_signer(tmp_path / "keys" / "ledger.key", settings.origin).verifier)
-        report = await asyncio.to_thread(verify_ledger, urls.reader, origin=settings.origin, vkeys=[key])
-        assert report.ok, report.failures
-    runtime.use(None)
-    await house.close()
-    stop.set()
-    await server
+    async with connected(urls, tmp_path, monkeypatch, CARRIER_VENDORS, http_timeout_s=2) as line:
+        await line.onboard(EMAIL)
+        app = create_app(line.house.settings)
+        async with (
+            LifespanManager(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://hooks.example") as door,
+        ):
+            yield Dock(line.house, door, line.sandbox)
+            await verified(line.house, urls)
 
 
 # ---- asked ----
