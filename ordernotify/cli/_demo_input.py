@@ -34,6 +34,7 @@ _EVERY_S = 0.2
 _REPEAT_EVERY = 10
 _GOVERNMENT_ORDER = "GOV-7001"
 EVERYWHERE = "everywhere"
+FIRST_TOUR = 45002000
 _TOURS = 5
 _CONTRACT = "N00024-26-C-1234"
 # Drawn anew for each demo; the shops' are those that their simulated vendors sign with.
@@ -92,7 +93,8 @@ def _everywhere() -> dict[str, Any]:
             name.replace("_", "-"),
             platform.channel_for(platform.example).value,
             name,
-            platform.example,
+            # The supplier's order numbers are those of its SAP, which refuses two who write to one order at a time.
+            "order" if name == "sap" else platform.example,
         )
         for name, platform in PLATFORMS.items()
         if platform.sends and name in VENDORS
@@ -262,7 +264,7 @@ async def _tour(client: httpx.AsyncClient, driven: Driven) -> None:
     for number in range(_TOURS):
         event = {
             "id": f"tour-{number}",
-            "order_id": f"EW-{2000 + number}",
+            "order_id": str(FIRST_TOUR + number),
             "client": EVERYWHERE,
             "status": "shipped",
             "label": "PUBLIC",

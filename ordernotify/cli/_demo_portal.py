@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from ordernotify.cli._demo_input import FIRST_TOUR
 from ordernotify.clock import now
 from ordernotify.core.audit import Actor
 from ordernotify.core.people import Person, Role
@@ -25,8 +26,12 @@ _TOKEN = re.compile(r'name="csrf" value="([^"]+)"')
 _ERROR = re.compile(r'<p class="error"[^>]*>([^<]+)</p>')
 _ORDER = re.compile(r'data-label="Order"><a href="(/portal/orders/[0-9a-f-]+)">')
 # These orders reach every platform, so that each shows an update and what it does with a correction.
-_ORDER_NO = "EW-2000"
-_TABLE = "order_no,status\nEW-2001,delivered\nEW-2002,delivered\nEW-2003,out_for_delivery\nEW-9999,delivered\n"
+_ORDER_NO = str(FIRST_TOUR)
+_TABLE = "order_no,status\n" + "".join(
+    f"{FIRST_TOUR + place},{status}\n"
+    # The last one is an order that nobody knows.
+    for place, status in ((1, "delivered"), (2, "delivered"), (3, "out_for_delivery"), (999, "delivered"))
+)
 
 
 @dataclass(frozen=True, slots=True)
