@@ -17,8 +17,10 @@ from rich.progress import Progress
 
 from ordernotify.cli._demo_result import Driven
 from ordernotify.clock import now
+from ordernotify.core.channels import Channel
 from ordernotify.house import Addresses
 from ordernotify.platforms import PLATFORMS
+from ordernotify.platforms._base import Platform
 from ordernotify.sandbox.senders import cloudevents_request
 from ordernotify.sandbox.stories import WOOCOMMERCE_STATUSES, Sent, Source, client_ref, story
 from ordernotify.sandbox.vendors import VENDORS
@@ -93,13 +95,21 @@ def _everywhere() -> dict[str, Any]:
             name.replace("_", "-"),
             platform.channel_for(platform.example).value,
             name,
-            # The supplier's order numbers are those of its SAP, which refuses two who write to one order at a time.
-            "order" if name == "sap" else platform.example,
+            _place_at(platform),
         )
         for name, platform in PLATFORMS.items()
         if platform.sends and name in VENDORS
     ]
     return {"id": EVERYWHERE, "name": "Everywhere Systems", "recipients": [_recipient("Eve Ryan", contacts)]}
+
+
+def _place_at(platform: Platform) -> str:
+    """Return the order's own record where the platform keeps orders; a ticket has a number of its own.
+
+    With one record for all orders they would stand in each other's way: SAP refuses two who write at a time.
+    """
+    keeps_orders = platform.channel_for(platform.example) is Channel.RECORD
+    return "order" if keeps_orders and not platform.example.startswith("ticket:") else platform.example
 
 
 class Cast:
