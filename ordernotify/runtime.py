@@ -80,15 +80,27 @@ class Runtime:
 
     async def known(self) -> Mapping[str, PlatformSettings]:
         """Return the configured platforms' settings, read anew (with the carriers') when they may have changed."""
-        async with self._reading:
-            clock = asyncio.get_running_loop().time()
-            if clock - self._read_at > _CREDENTIALS_LAST.total_seconds():
-                loaded = await load_credentials(blocks=_prefect_is_known())
-                # While Prefect's server is away, what it said last holds.
-                self.credentials = loaded.settings if loaded.complete else {**self.credentials, **loaded.settings}
-                self.carriers = loaded.carriers if loaded.complete else {**self.carriers, **loaded.carriers}
-                self._read_at = clock
+        await self._read_when_older(_CREDENTIALS_LAST)
         return self.credentials
+
+    async def keep_known(self) -> None:
+        """Read the settings anew before `known` has to: no message waits for it then."""
+        await self._read_when_older(_CREDENTIALS_LAST / 2)
+
+    async def _read_when_older(self, lasts: timedelta) -> None:
+        if self._age() <= lasts:
+            return
+        async with self._reading:
+            if self._age() <= lasts:
+                return
+            loaded = await load_credentials(blocks=_prefect_is_known())
+            # While Prefect's server is away, what it said last holds.
+            self.credentials = loaded.settings if loaded.complete else {**self.credentials, **loaded.settings}
+            self.carriers = loaded.carriers if loaded.complete else {**self.carriers, **loaded.carriers}
+            self._read_at = asyncio.get_running_loop().time()
+
+    def _age(self) -> timedelta:
+        return timedelta(seconds=asyncio.get_running_loop().time() - self._read_at)
 
     def context(self, name: str) -> Context:
         """Return what the adapter of a configured platform or carrier may know besides the message."""

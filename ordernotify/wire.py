@@ -16,6 +16,7 @@ from httpx_aiohttp import AiohttpTransport
 from ordernotify.clock import now
 from ordernotify.core.delivery import Deferred, FailureKind, Message, Outcome
 from ordernotify.platforms._base import Answer, Call, Context, Conversation, Platform, Token, TokenSource
+from ordernotify.trust import trusted
 
 # A token is fetched anew this long before it ends, so that none ends on the way.
 _EARLY_S = 60
@@ -73,6 +74,7 @@ class Wire:
         timeout = httpx.Timeout(timeout_s, connect=min(5.0, timeout_s), pool=None)
         self._extensions = {"timeout": timeout.as_dict()}
         self._connections = connections
+        self._trusted = trusted()
         self._transports: dict[str, AiohttpTransport] = {}
         self._tokens: dict[str, Token] = {}
         self._fetching: dict[str, asyncio.Lock] = {}
@@ -190,13 +192,12 @@ class Wire:
     def _transport(self, platform: str) -> AiohttpTransport:
         transport = self._transports.get(platform)
         if transport is None:
-            transport = self._transports[platform] = AiohttpTransport(client=self._session)
+            # The transport is told too, though it uses our session: it would read all authorities for itself.
+            transport = self._transports[platform] = AiohttpTransport(verify=self._trusted, client=self._session)
         return transport
 
     def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=self._connections, keepalive_timeout=_KEEPALIVE_S, ssl=httpx.create_ssl_context()
-        )
+        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEPALIVE_S, ssl=self._trusted)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 

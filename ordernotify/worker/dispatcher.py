@@ -206,6 +206,7 @@ class Dispatcher:
         await inbox.renew(self._house.pool, self._held(), owner=self._house.owner, at=now())
 
     async def _sweep(self) -> None:
+        await self._house.keep_known()
         await self._next.renew()
         await quarantine.sweep(self._house.pool, self._house.scribe, at=now())
         await holds.let_go(self._house.pool, at=now())

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from ordernotify.credentials import load_credentials
 from ordernotify.store import cluster
 
 pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("house")]
@@ -108,6 +109,29 @@ async def test_runs_stand_by_and_those_that_somebody_deletes_lose_nothing(house)
             assert (await prefect.client.delete(f"/flow_runs/{run}")).status_code == 204
         await house.settled([await house.post("dune", "SO-D2")])
     assert await house.taken("twilio", phone) == 2
+
+
+async def test_a_block_saved_in_prefects_ui_is_found_by_its_name(house, monkeypatch):
+    secret = "canary-of-a-block"
+    twilio = {"account_sid": f"AC{'0' * 32}", "auth_token": secret, "from_number": "+12025550100"}
+    house.private.add(secret)
+    monkeypatch.setenv("PREFECT_API_URL", f"{house.prefect_url}/api")
+    async with house.prefect() as prefect:
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", prefect.login)
+        assert not {"twilio", "telegram"} & set((await load_credentials()).settings)
+        for platform, name, data in (
+            ("twilio", "ordernotify", twilio),
+            ("telegram", "ordernotify", {"bot_token": "no token at all"}),
+            ("slack", "another", {"webhook_url": "https://hooks.slack.com/services/T0/B0/x"}),
+        ):
+            await prefect.save_block(f"ordernotify-{platform}", name, data)
+        found = await load_credentials()
+        assert found.complete
+        assert found.settings["twilio"].auth_token.get_secret_value() == secret
+        assert not {"telegram", "slack"} & set(found.settings)
+        # Whoever has another password learns nothing, and takes nobody for unconfigured.
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ordernotify:wrong")
+        assert not (await load_credentials()).complete
 
 
 VICTIMS = ("worker", "web", "prefect", "postgres")
