@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
+from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.context import TaskRunContext
 
 from ordernotify import runtime
@@ -59,7 +59,7 @@ def _by_shipment(_context: TaskRunContext, parameters: Mapping[str, Any]) -> str
 
 @task(
     name="ask about one",
-    cache_key_fn=_by_shipment,
+    cache_policy=CachePolicy.from_cache_key_fn(_by_shipment),
     cache_expiration=_ANSWER_LASTS,
     persist_result=True,
     result_serializer="json",
