@@ -6,6 +6,7 @@ import sys
 
 import uvicorn
 
+from ordernotify.collector import spare_the_collector
 from ordernotify.logs import configure_logs
 from ordernotify.settings import settings
 from ordernotify.web.app import create_app
@@ -15,8 +16,10 @@ def main() -> int:
     """Serve until SIGTERM; requests under way are answered first."""
     configure_logs()
     house = settings()
+    app = create_app(house)
+    spare_the_collector()
     uvicorn.run(
-        create_app(house),
+        app,
         host=house.host,
         port=house.port,
         log_level="warning",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import os
 import platform
@@ -15,6 +14,7 @@ from prefect.client.orchestration import PrefectClient
 
 from ordernotify import runtime
 from ordernotify.clock import now
+from ordernotify.collector import spare_the_collector
 from ordernotify.logs import configure_logs
 from ordernotify.platforms import PLATFORMS
 from ordernotify.store import inbox
@@ -46,7 +46,7 @@ async def work(stop: asyncio.Event) -> None:
             for name in house.credentials:
                 if (load := PLATFORMS[name].load) is not None:
                     load()
-            _spare_the_collector()
+            spare_the_collector()
             await asyncio.gather(
                 Dispatcher(house, runs).run(stop),
                 Requests(house, runs).run(stop),
@@ -61,13 +61,6 @@ async def register_blocks(client: PrefectClient) -> None:
     blocks = importlib.import_module("blocks.platforms").BLOCKS
     for block in blocks.values():
         await block.register_type_and_schema(client=client)
-
-
-def _spare_the_collector() -> None:
-    """Keep what was loaded out of garbage collections: walking it took a tenth of the time of a burst."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def _ready() -> None:
