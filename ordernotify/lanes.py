@@ -44,14 +44,15 @@ class Lane:
         Raises LaneFullError after ``patience_s`` seconds without a single one.
         """
         began = asyncio.get_running_loop().time()
-        deadline = began + patience_s
         while self._allowed() - self.busy < self._wanted(at_least, began):
             self._freed.clear()
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
+            waited = asyncio.get_running_loop().time() - began
+            if waited >= patience_s:
                 raise LaneFullError
+            # Fewer places will do after a while; from then on only one that comes free changes anything.
+            until = min(_GATHER_S, patience_s) if waited < _GATHER_S else patience_s
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), min(left, _GATHER_S))
+                await asyncio.wait_for(self._freed.wait(), until - waited)
         taken = min(at_most, self._allowed() - self.busy)
         self.busy += taken
         return taken
