@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 import aiohttp
 import httpx
@@ -104,11 +104,7 @@ class Wire:
         request.headers.encoding = "ascii"
         try:
             response = await self._transport(platform).handle_async_request(request)
-            try:
-                content = await response.aread()
-            except BaseException:
-                await response.aclose()
-                raise
+            content = await _content(response)
         except httpx.RequestError as error:
             raise _unanswered_error(error) from None
         said = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
@@ -199,6 +195,18 @@ class Wire:
     def _session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEPALIVE_S, ssl=self._trusted)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+async def _content(response: httpx.Response) -> bytes:
+    """Return the body of an answer, read from the transport's stream: httpx's layers over it are for longer ones."""
+    stream = cast("httpx.AsyncByteStream", response.stream)
+    try:
+        content = b"".join([chunk async for chunk in stream])
+    finally:
+        await stream.aclose()
+    if "content-encoding" in response.headers:
+        return httpx.Response(response.status_code, headers=response.headers, content=content).content
+    return content
 
 
 @lru_cache(maxsize=1024)

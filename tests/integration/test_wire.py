@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 
 import httpx
 import pytest
@@ -60,6 +61,17 @@ async def test_a_request_is_sent_as_it_was_built(wire):
     assert second.startswith(b"GET /a ")
     assert (without.get(b"content-length", b"0"), nothing) == (b"0", b"")
     assert (answer.status, answer.headers["x-mixed"], answer.body) == (200, "Case", b"ok")
+
+
+async def test_a_compressed_answer_is_read_as_it_was_meant(wire):
+    packed = gzip.compress(b'{"said": "ok"}')
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
+    async with Vendor(answer=head + packed) as vendor:
+        assert (await wire.call("v", Call("GET", vendor.url, {}))).body == b'{"said": "ok"}'
+    async with Vendor(answer=head + packed[::-1]) as vendor:
+        with pytest.raises(UnansweredError) as unanswered:
+            await wire.call("w", Call("POST", vendor.url, {}, b"{}"))
+    assert (unanswered.value.why, unanswered.value.kind) == (NoAnswer.NO_ANSWER, "error")
 
 
 async def test_no_cookie_ties_one_call_to_the_next(wire):
