@@ -8,7 +8,7 @@ from uuid import UUID
 from prefect.artifacts import create_table_artifact
 
 from tasks.batches import preparing
-from tasks.stages import deliver, plan, record, render, seal, validate
+from tasks.stages import deliver_to, plan, record, render, seal, validate
 
 
 async def notify(batch_id: UUID) -> dict[str, int]:
@@ -25,10 +25,7 @@ async def send(batch_id: UUID) -> dict[str, int]:
     # Sign before send: a message leaves only when the record that authorizes it is signed.
     platforms = await seal(batch_id)
     ended = await asyncio.gather(
-        *(
-            deliver.with_options(name=f"deliver {platform}")(batch_id, platform, return_state=True)
-            for platform in platforms
-        )
+        *(deliver_to(platform)(batch_id, platform, return_state=True) for platform in platforms)
     )
     counts = await record(batch_id)
     for state in ended:

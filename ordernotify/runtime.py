@@ -22,6 +22,7 @@ from ordernotify.rendering import Library, shipped
 from ordernotify.settings import Settings, settings
 from ordernotify.store.audit import Scribe
 from ordernotify.store.database import Pool, connect
+from ordernotify.store.inbox import Batch
 from ordernotify.store.place import read_urls
 from ordernotify.store.sealer import Sealer, load_signer
 from ordernotify.store.wording import ToWord
@@ -47,6 +48,7 @@ class Desk:
     person's rerun.
     """
 
+    batch: Batch | None = None
     events: Mapping[UUID, OrderEvent] = field(default_factory=dict)  # admitted
     planned: list[ToWord] = field(default_factory=list)  # not yet worded
     worded: dict[UUID, Message] = field(default_factory=dict)  # by delivery; small ones only

@@ -45,11 +45,13 @@ async def preparing(batch_id: UUID) -> AsyncIterator[None]:
     Side by side they would only be done later, all of them, and the first message would leave when all are ready.
     """
     house = await runtime.current()
-    if await inbox.top_up(house.pool, batch_id) < _LARGE:
+    desk = house.desks[batch_id]
+    desk.batch = await inbox.top_up(house.pool, batch_id)
+    if len(desk.batch.event_ids) < _LARGE:
         yield
         return
     async with house.preparing:
-        await inbox.top_up(house.pool, batch_id)
+        desk.batch = await inbox.top_up(house.pool, batch_id)
         yield
 
 

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+import asyncpg
+
 from ordernotify.clock import new_id
 from ordernotify.core.audit import Actor, AuditType, Source
 from ordernotify.core.events import OrderEvent, Trigger
@@ -18,8 +20,8 @@ from ordernotify.store.quarantine import release
 # A worker renews its leases every few seconds; one that is silent this long is taken for dead.
 LEASE = timedelta(seconds=15)
 
-# A run takes so many events at the most: larger ones gain nothing and hold their memory longer.
-GROUP = 4_000
+# A run takes so many events at the most: of larger ones nothing is sent while all of them are prepared.
+GROUP = 2_000
 
 # By which door an event came, as the ledger has it.
 _DOORS: dict[Trigger, str] = {
@@ -157,6 +159,14 @@ async def note_rejected(pool: Pool, scribe: Scribe, *, source: str, remote: str,
         await emit(connection, [record])
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The events of one run, and the reason when what was sent is to be sent again."""
+
+    event_ids: Sequence[UUID]
+    resend: str
+
+
 async def waiting(pool: Pool) -> int:
     """Return how many events wait for a batch."""
     count: int = await pool.fetchval("SELECT count(*) FROM event WHERE waits")
@@ -290,12 +300,12 @@ async def open_batch(pool: Pool, batch_id: UUID, *, owner: str, at: datetime) ->
     return bool(taken)
 
 
-async def top_up(pool: Pool, batch_id: UUID) -> int:
-    """Take what arrived since a batch was made along with it, up to `GROUP` events; returns its size.
+async def top_up(pool: Pool, batch_id: UUID) -> Batch:
+    """Take what arrived since a batch was made along with it, up to `GROUP` events; returns the batch.
 
     Under load that is most of what waits. A batch whose work has begun stays as it is.
     """
-    size: int | None = await pool.fetchval(
+    row = await pool.fetchrow(
         "WITH mine AS (SELECT b.id, $2 - cardinality(b.event_ids) AS room FROM batch b JOIN event e"
         " ON e.id = b.event_ids[1] WHERE b.id = $1 AND b.kind = $3 AND e.state = 'claimed'),"
         " picked AS (SELECT id FROM event WHERE waits ORDER BY id"
@@ -303,12 +313,12 @@ async def top_up(pool: Pool, batch_id: UUID) -> int:
         " moved AS (UPDATE event SET state = 'claimed', batch_id = $1 FROM picked"
         " WHERE event.id = picked.id RETURNING event.id)"
         " UPDATE batch SET event_ids = event_ids || coalesce((SELECT array_agg(id ORDER BY id) FROM moved), '{}')"
-        " WHERE id = $1 RETURNING cardinality(event_ids)",
+        " WHERE id = $1 RETURNING event_ids, resend",
         batch_id,
         GROUP,
         BatchKind.ARRIVED.value,
     )
-    return size or 0
+    return _batch(row)
 
 
 async def request(
@@ -350,18 +360,14 @@ async def request(
     return run_id
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The events of one run, and the reason when what was sent is to be sent again."""
-
-    event_ids: list[UUID]
-    resend: str
-
-
 async def read_batch(pool: Pool, batch_id: UUID) -> Batch:
     """Return a batch; one that does not exist has no events."""
     row = await pool.fetchrow("SELECT event_ids, resend FROM batch WHERE id = $1", batch_id)
-    return Batch(list(row["event_ids"]), row["resend"]) if row else Batch([], "")
+    return _batch(row)
+
+
+def _batch(row: asyncpg.Record | None) -> Batch:
+    return Batch(row["event_ids"], row["resend"]) if row else Batch([], "")
 
 
 async def counts(pool: Pool, batch_id: UUID) -> dict[str, int]:
