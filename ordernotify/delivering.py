@@ -116,9 +116,11 @@ class Fanout:
             platform=self._platform.name,
             batch_id=self._batch_id,
             at=now(),
-            known=self._desk.worded,
+            known=self._desk.ready,
         )
         begun = {attempt.delivery_id: attempt for attempt in attempts}
+        for delivery_id in begun:
+            self._desk.ready.pop(delivery_id, None)
         calls = [[begun[delivery_id] for delivery_id in call if delivery_id in begun] for call in chosen]
         return [call for call in calls if call]
 

@@ -13,7 +13,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from ordernotify.clock import new_id, now
-from ordernotify.core.delivery import Message
 from ordernotify.core.events import OrderEvent
 from ordernotify.credentials import load_credentials
 from ordernotify.lanes import Lanes
@@ -25,6 +24,7 @@ from ordernotify.store.database import Pool, connect
 from ordernotify.store.inbox import Batch
 from ordernotify.store.place import read_urls
 from ordernotify.store.sealer import Sealer, load_signer
+from ordernotify.store.sending import Authorized
 from ordernotify.store.wording import ToWord
 from ordernotify.turns import Line
 from ordernotify.wire import Wire
@@ -51,7 +51,7 @@ class Desk:
     batch: Batch | None = None
     events: Mapping[UUID, OrderEvent] = field(default_factory=dict)  # admitted
     planned: list[ToWord] = field(default_factory=list)  # not yet worded
-    worded: dict[UUID, Message] = field(default_factory=dict)  # by delivery; small ones only
+    ready: dict[UUID, Authorized] = field(default_factory=dict)  # by delivery; small ones only
 
 
 @dataclass(slots=True)

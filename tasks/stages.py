@@ -26,6 +26,7 @@ from ordernotify.runtime import Desk, Runtime
 from ordernotify.store import corrections, inbox, orders, plans, sending, wording
 from ordernotify.store.inbox import Batch
 from ordernotify.store.sealer import LedgerStoppedError
+from ordernotify.store.sending import Authorized
 from ordernotify.store.wording import Stopped, ToWord, Worded
 from ordernotify.turns import in_turns
 from ordernotify.words import word
@@ -116,8 +117,8 @@ async def _word(house: Runtime, desk: Desk, items: Sequence[ToWord]) -> int:
     stopped = [entry for entry in done if isinstance(entry, Stopped)]
     await wording.authorize(house.pool, house.scribe, worded, stopped, at=now())
     # Pages and files of many messages would fill the memory; they are read again when they leave.
-    desk.worded |= {
-        entry.item.delivery_id: entry.message
+    desk.ready |= {
+        entry.item.delivery_id: Authorized(entry.item.version + 1, entry.message)
         for entry in worded
         if not entry.message.html and not entry.message.attachments
     }

@@ -173,7 +173,7 @@ async def test_a_run_leaves_nothing_of_its_work_in_memory(line):
     await line.arrive()
     async with batches.opened(await line.claim(), [], resend=None, run_id=str(uuid4())) as batch:
         await line.prepare(batch)
-        assert line.house.desks[batch].worded
+        assert line.house.desks[batch].ready
         await line.send(batch)
     assert not line.house.desks
 
