@@ -63,7 +63,7 @@ async def load_credentials(*, blocks: bool = True) -> Credentials:
     except httpx.HTTPStatusError as error:
         log.warning("blocks_unreadable", status=error.response.status_code)
         return _sorted(found, complete=False)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ValueError) as error:
         log.warning("blocks_unreadable", kind=type(error).__name__)
         return _sorted(found, complete=False)
     for document in documents:
@@ -77,7 +77,10 @@ async def load_credentials(*, blocks: bool = True) -> Credentials:
 
 
 async def _documents(api_url: str, slugs: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the Blocks of these types that are ours, in one question. Raises httpx.HTTPError."""
+    """Return the Blocks of these types that are ours, in one question.
+
+    Raises httpx.HTTPError without an answer or for a refusal, ValueError for an answer that is not Prefect's.
+    """
     # Asked over Prefect's API rather than with its client, whose import alone takes seconds and 100 MB.
     user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
     async with httpx.AsyncClient(

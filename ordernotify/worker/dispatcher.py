@@ -63,6 +63,7 @@ class Dispatcher:
             asyncio.create_task(self._forever(stop, self._dispatch, 0.0)),
             asyncio.create_task(self._forever(stop, self._look_after, _POLL_S)),
             asyncio.create_task(self._forever(stop, self._sweep, _SWEEP_S)),
+            asyncio.create_task(self._forever(stop, self._house.keep_known, _SWEEP_S)),
             asyncio.create_task(self._forever(stop, self._renew, _RENEW_S)),
         ]
         await stop.wait()
@@ -206,7 +207,6 @@ class Dispatcher:
         await inbox.renew(self._house.pool, self._held(), owner=self._house.owner, at=now())
 
     async def _sweep(self) -> None:
-        await self._house.keep_known()
         await self._next.renew()
         await quarantine.sweep(self._house.pool, self._house.scribe, at=now())
         await holds.let_go(self._house.pool, at=now())
