@@ -21,6 +21,7 @@ from ordernotify.trust import trusted
 
 BLOCK_NAME = "ordernotify"
 _TIMEOUT_S = 5.0
+# Under this name Prefect's server keeps the token that it grants this process.
 _CLIENT = str(uuid4())
 
 log = structlog.get_logger(__name__)

@@ -17,9 +17,10 @@ from ordernotify.lanes import Lane, LaneFullError
 from ordernotify.platforms import PLATFORMS
 from ordernotify.platforms._base import Context, Idempotency, Lookup, Platform
 from ordernotify.runtime import Desk, Runtime
-from ordernotify.store import sending
+from ordernotify.store import leaving, sending
 from ordernotify.store.database import DATABASE_AWAY
-from ordernotify.store.sending import ToSend, Tried
+from ordernotify.store.leaving import ToSend
+from ordernotify.store.sending import Tried
 from ordernotify.wire import Result, UnansweredError
 
 # Attempts are written in groups of this size: what a crash leaves unknown is never more than a few of them.
@@ -109,7 +110,7 @@ class Fanout:
 
     async def _begun(self, chosen: Sequence[Sequence[UUID]]) -> list[list[ToSend]]:
         """Write the attempts of these calls down, and return the calls with what may still leave."""
-        attempts = await sending.begin(
+        attempts = await leaving.begin(
             self._house.pool,
             self._house.scribe,
             [delivery_id for call in chosen for delivery_id in call],

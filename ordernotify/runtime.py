@@ -22,9 +22,9 @@ from ordernotify.settings import Settings, settings
 from ordernotify.store.audit import Scribe
 from ordernotify.store.database import Pool, connect
 from ordernotify.store.inbox import Batch
+from ordernotify.store.leaving import Authorized
 from ordernotify.store.place import read_urls
 from ordernotify.store.sealer import Sealer, load_signer
-from ordernotify.store.sending import Authorized
 from ordernotify.store.wording import ToWord
 from ordernotify.turns import Line
 from ordernotify.wire import Wire

@@ -25,8 +25,8 @@ from ordernotify.delivering import Fanout
 from ordernotify.runtime import Desk, Runtime
 from ordernotify.store import corrections, inbox, orders, plans, sending, wording
 from ordernotify.store.inbox import Batch
+from ordernotify.store.leaving import Authorized
 from ordernotify.store.sealer import LedgerStoppedError
-from ordernotify.store.sending import Authorized
 from ordernotify.store.wording import Stopped, ToWord, Worded
 from ordernotify.turns import in_turns
 from ordernotify.words import word

@@ -1,6 +1,6 @@
 """Regulatory holds: placed with the change of the order, ended only by the people whom compliance names for it.
 
-While an order is held, messages about it wait, except the word that it is under review; `sending.begin` sees to that.
+While an order is held, messages about it wait, except the word that it is under review; `leaving.begin` sees to that.
 """
 
 from __future__ import annotations

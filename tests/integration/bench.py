@@ -22,7 +22,7 @@ from ordernotify.runtime import Runtime
 from ordernotify.sandbox.app import environment, serve
 from ordernotify.sandbox.vendors import VENDORS
 from ordernotify.settings import Settings
-from ordernotify.store import directory, inbox, sending
+from ordernotify.store import directory, inbox, leaving, sending
 from ordernotify.store.inbox import Arrival
 from ordernotify.store.sealer import load_signer
 from ordernotify.store.setup import plain
@@ -210,7 +210,7 @@ async def first_true(ask, within_s=20):
 async def begin_all(line, batch, at=None):
     events = (await inbox.read_batch(line.pool, batch)).event_ids
     ids = await sending.to_send(line.pool, events, platform="twilio", at=now())
-    return await sending.begin(line.pool, line.house.scribe, ids, platform="twilio", batch_id=batch, at=at or now())
+    return await leaving.begin(line.pool, line.house.scribe, ids, platform="twilio", batch_id=batch, at=at or now())
 
 
 async def opened_house(urls, state_dir, **more):

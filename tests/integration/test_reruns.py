@@ -11,7 +11,7 @@ import pytest
 from ordernotify.clock import now
 from ordernotify.core.resends import ResendReason
 from ordernotify.platforms import PLATFORMS
-from ordernotify.store import inbox, orders, sending
+from ordernotify.store import inbox, leaving, orders, sending
 from tasks import batches, stages
 from tests.integration.bench import (
     EMAIL,
@@ -223,7 +223,7 @@ async def test_a_delivery_that_another_took_while_it_was_read_is_neither_sent_no
     batch = await line.claim()
     await line.prepare(batch)
     taken, left = [row["id"] for row in await line.pool.fetch("SELECT id FROM delivery ORDER BY id")]
-    begun = await sending.begin(
+    begun = await leaving.begin(
         Interrupted(line.pool, "UPDATE delivery SET version = version + 1 WHERE id = $1", taken),
         line.house.scribe, [taken, left], platform="twilio", batch_id=batch, at=now(),
     )  # fmt: skip
